@@ -1,0 +1,84 @@
+//! What every process of the service holds open: database, log, buffer, embedding model.
+
+use std::sync::Arc;
+
+use sqlx::PgPool;
+
+use crate::buffer::{Buffer, InvalidRedis};
+use crate::config::{Config, Secret};
+use crate::database::{self, DatabaseError};
+use crate::embedder::{EmbedError, Embedder};
+use crate::event_store::EventStore;
+use crate::vault::{self, Vault, VaultError};
+
+/// Connections of a process to PostgreSQL for requests and for background work.
+const CONNECTIONS: u32 = 16;
+
+/// The open parts of one process. Cheap to clone.
+#[derive(Clone)]
+pub struct Core {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// The database for what must be durable when it is committed.
+    pub pool: PgPool,
+    /// The same database for what can be done again: read models, jobs, vectors. Its commits don't
+    /// wait for the disk, and after a crash its checkpoints are as old as its rows.
+    pub derived: PgPool,
+    /// The event log.
+    pub store: EventStore,
+    /// The short-term buffers.
+    pub buffer: Buffer,
+    /// The embedding model.
+    pub embedder: Embedder,
+}
+
+/// Why a process can't start. Texts say what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// PostgreSQL.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// The master key.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// The embedding model.
+    #[error(transparent)]
+    Embedder(#[from] EmbedError),
+    /// Redis.
+    #[error(transparent)]
+    Redis(#[from] InvalidRedis),
+    /// No database is configured.
+    #[error("POSTGRES_URL is not set; set it, for example POSTGRES_URL=postgresql://companion:secret@localhost:5432/companion, or run everything in one process: companion up")]
+    NoDatabase,
+}
+
+impl Core {
+    /// Opens everything and checks that it fits together.
+    ///
+    /// # Errors
+    /// [`StartError`] that says what is wrong and what mends it.
+    pub async fn open(config: Config) -> Result<Self, StartError> {
+        let url = config.postgres_url.clone().ok_or(StartError::NoDatabase)?;
+        let embedder = Embedder::load(&config);
+        let (log, embedder) = tokio::join!(Self::open_log(&config, &url), embedder);
+        let ((pool, derived, store), embedder) = (log?, embedder?);
+        let buffer = Buffer::new(&config).await?;
+        Ok(Self { config: Arc::new(config), pool, derived, store, buffer, embedder })
+    }
+
+    async fn open_log(config: &Config, url: &Secret) -> Result<(PgPool, PgPool, EventStore), StartError> {
+        let vault = Vault::new(&vault::master_key(config)?)?;
+        let pool = database::connect(url, CONNECTIONS, true).await?;
+        let derived = database::connect(url, CONNECTIONS, false).await?;
+        database::check(&pool, config).await?;
+        vault.check(&pool).await?;
+        let store = EventStore::new(pool.clone(), vault);
+        Ok((pool, derived, store))
+    }
+
+    /// Closes the connections; to be called when nothing uses them any more.
+    pub async fn close(&self) {
+        self.pool.close().await;
+        self.derived.close().await;
+    }
+}

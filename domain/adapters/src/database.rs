@@ -1,0 +1,153 @@
+//! The connection pool and the migrations.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use apalis_postgres::PostgresStorage;
+use sqlx::migrate::Migrator;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{Connection, PgConnection, PgPool};
+
+use crate::config::{Config, Secret};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations");
+
+/// Why the database can't be used. Texts say what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// The URL can't be parsed.
+    #[error("POSTGRES_URL can't be parsed; for example POSTGRES_URL=postgresql://companion:secret@localhost:5432/companion")]
+    Url,
+    /// No connection.
+    #[error("PostgreSQL at {address} does not accept the connection: {reason}; check POSTGRES_URL and that the server runs")]
+    Connect {
+        /// Host and port, without user or password.
+        address: String,
+        /// What the driver says.
+        reason: String,
+    },
+    /// The server lacks an extension.
+    #[error("PostgreSQL lacks the extension '{0}'; install pgvector and the contrib modules (the image pgvector/pgvector has both)")]
+    Extension(&'static str),
+    /// A migration failed.
+    #[error("migrating the database failed: {0}")]
+    Migrate(String),
+    /// The database has not been migrated, or not up to this version.
+    #[error("the database is not migrated to this version; run: companion migrate")]
+    NotMigrated,
+    /// The vectors were made by another model.
+    #[error(
+        "EMBEDDING_MODEL={configured} but the database holds vectors of {stored}; set EMBEDDING_MODEL and \
+         EMBEDDING_DIMENSION back, or embed everything anew with: companion reembed --model {configured}"
+    )]
+    EmbeddingModel {
+        /// What is configured: model and dimension.
+        configured: String,
+        /// What the database holds.
+        stored: String,
+    },
+    /// A query failed.
+    #[error("the database failed: {0}")]
+    Query(#[from] sqlx::Error),
+}
+
+/// Opens a pool of at most `connections` connections and tries one. A commit of a pool that is not
+/// `durable` doesn't wait for the disk: for what can be derived again.
+///
+/// # Errors
+/// [`DatabaseError`] when the URL is wrong or nobody answers.
+pub async fn connect(url: &Secret, connections: u32, durable: bool) -> Result<PgPool, DatabaseError> {
+    let options = options(url)?
+        // Read models live in `read`; a replay looks at another schema by setting this.
+        .options([
+            ("search_path", "read,public"),
+            ("idle_in_transaction_session_timeout", "60s"),
+            ("jit", "off"),
+            ("synchronous_commit", if durable { "on" } else { "off" }),
+        ]);
+    let address = address(&options);
+    let pool = PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(Duration::from_secs(10))
+        .test_before_acquire(false)
+        .connect_lazy_with(options.clone());
+    // A connection of its own tells why it fails; the pool would only say that time ran out.
+    match PgConnection::connect_with(&options).await {
+        Ok(connection) => drop(connection.close().await),
+        Err(error) => return Err(DatabaseError::Connect { address, reason: reason(&error) }),
+    }
+    Ok(pool)
+}
+
+/// Applies what is missing of the schema, of the job queue too, and settles the embedding model.
+/// Safe to call from several processes at once.
+///
+/// # Errors
+/// [`DatabaseError`] when an extension is missing or a migration fails.
+pub async fn migrate(url: &Secret, config: &Config) -> Result<(), DatabaseError> {
+    let options = options(url)?;
+    let address = address(&options);
+    // Not the service's search path: the migrator's own table is to stay in `public`.
+    let pool = PgPoolOptions::new().max_connections(1).connect_with(options).await.map_err(|error| {
+        DatabaseError::Connect { address, reason: reason(&error) }
+    })?;
+    for extension in ["vector", "hstore"] {
+        let available: bool =
+            sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = $1)")
+                .bind(extension)
+                .fetch_one(&pool)
+                .await?;
+        if !available {
+            return Err(DatabaseError::Extension(extension));
+        }
+    }
+    MIGRATIONS.run(&pool).await.map_err(|error| DatabaseError::Migrate(error.to_string()))?;
+    PostgresStorage::setup(&pool).await.map_err(|error| DatabaseError::Migrate(error.to_string()))?;
+    sqlx::query("INSERT INTO embedding_model (model, dimension) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+        .bind(&config.embedding_model)
+        .bind(i32::try_from(config.embedding_dimension).unwrap_or(i32::MAX))
+        .execute(&pool)
+        .await?;
+    pool.close().await;
+    Ok(())
+}
+
+/// Checks that the schema is there and that its vectors come from the configured model.
+///
+/// # Errors
+/// [`DatabaseError::NotMigrated`] or [`DatabaseError::EmbeddingModel`].
+pub async fn check(pool: &PgPool, config: &Config) -> Result<(), DatabaseError> {
+    let applied: Result<Vec<i64>, sqlx::Error> =
+        sqlx::query_scalar("SELECT version FROM public._sqlx_migrations WHERE success").fetch_all(pool).await;
+    let applied = applied.map_err(|_| DatabaseError::NotMigrated)?;
+    if !MIGRATIONS.iter().all(|migration| applied.contains(&migration.version)) {
+        return Err(DatabaseError::NotMigrated);
+    }
+    let stored: Option<(String, i32)> =
+        sqlx::query_as("SELECT model, dimension FROM embedding_model").fetch_optional(pool).await?;
+    let (model, dimension) = stored.ok_or(DatabaseError::NotMigrated)?;
+    if model != config.embedding_model || usize::try_from(dimension) != Ok(config.embedding_dimension) {
+        return Err(DatabaseError::EmbeddingModel {
+            configured: format!("{} ({})", config.embedding_model, config.embedding_dimension),
+            stored: format!("{model} ({dimension})"),
+        });
+    }
+    Ok(())
+}
+
+fn options(url: &Secret) -> Result<PgConnectOptions, DatabaseError> {
+    PgConnectOptions::from_str(url.expose()).map_err(|_| DatabaseError::Url)
+}
+
+/// Host and port of a database, for messages: never the password.
+fn address(options: &PgConnectOptions) -> String {
+    format!("{}:{}", options.get_host(), options.get_port())
+}
+
+fn reason(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(error) => error.message().to_owned(),
+        sqlx::Error::Io(error) => error.to_string(),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,329 @@
+//! The event log: append to a stream, read a stream.
+
+use companion_domain::events::{Event, Metadata, Recorded, UserRegistered};
+use companion_domain::ids::{EventId, ExternalUserId, StreamId, UserId};
+use chrono::{DateTime, Utc};
+use sqlx::types::Json;
+use sqlx::{PgConnection, PgPool};
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::telemetry;
+use crate::vault::{Binding, DataKey, Vault, VaultError};
+
+/// The version of the software, for the metadata of events.
+const CODE_VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// What the stream must be at for an append to take place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expected {
+    /// Whatever it is at.
+    Any,
+    /// This version; 0 for a stream that doesn't exist yet.
+    Version(i64),
+}
+
+/// A key by which a caller makes an append repeatable.
+#[derive(Debug, Clone, Copy)]
+pub struct Idempotency<'a> {
+    /// The caller's key, unique to the user.
+    pub key: &'a str,
+    /// What the request was: the same key with another hash is refused.
+    pub request_hash: &'a [u8],
+}
+
+/// What an append did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Appended {
+    /// The stream's version after it.
+    pub version: i64,
+    /// The ids of the events, in order; empty when repeated.
+    pub ids: Vec<EventId>,
+    /// Whether the idempotency key had done it before, and nothing was appended now.
+    pub repeated: bool,
+}
+
+/// Why nothing was appended.
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError {
+    /// The stream is not at the expected version.
+    #[error("the stream is at version {actual}, not at the expected one")]
+    Conflict {
+        /// The version it is at.
+        actual: i64,
+    },
+    /// The idempotency key was used for another request.
+    #[error("the idempotency key was used for another request")]
+    KeyReused,
+    /// The user has no key: erased.
+    #[error("the user does not exist")]
+    NoUser,
+    /// The payload could not be sealed.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// The payload could not be written as JSON.
+    #[error("an event can't be written: {0}")]
+    Payload(#[from] serde_json::Error),
+    /// The database failed.
+    #[error("the database failed: {0}")]
+    Database(#[from] sqlx::Error),
+}
+
+/// Why events can't be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The payload can't be opened.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// The event's shape is unknown.
+    #[error(transparent)]
+    Unreadable(#[from] companion_domain::events::UnreadableEvent),
+    /// The database failed.
+    #[error("the database failed: {0}")]
+    Database(#[from] sqlx::Error),
+}
+
+/// The event log with the keys to it.
+#[derive(Clone)]
+pub struct EventStore {
+    pool: PgPool,
+    vault: Vault,
+    appends: watch::Sender<u64>,
+}
+
+impl EventStore {
+    /// The log in this database.
+    pub fn new(pool: PgPool, vault: Vault) -> Self {
+        Self { pool, vault, appends: watch::Sender::default() }
+    }
+
+    /// The database of the log.
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// The keys of the log.
+    pub fn vault(&self) -> &Vault {
+        &self.vault
+    }
+
+    /// Changes with every append of this process, so that its subscriptions need not poll for it.
+    pub fn appends(&self) -> watch::Receiver<u64> {
+        self.appends.subscribe()
+    }
+
+    /// Makes sure that a user is registered: once a user and process a question to the database.
+    ///
+    /// # Errors
+    /// [`AppendError`] when the database fails.
+    pub async fn ensure_user(&self, external: &ExternalUserId) -> Result<UserId, AppendError> {
+        let user = UserId::of(external);
+        match self.vault.key(&self.pool, user).await {
+            Ok(_) => return Ok(user),
+            Err(VaultError::NoKey) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let stream = StreamId::user(user);
+        let mut transaction = self.pool.begin().await?;
+        // What the append does first, before this transaction has an xid.
+        sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
+            .bind(stream.as_str())
+            .execute(&mut *transaction)
+            .await?;
+        if self.vault.create(&mut transaction, user).await? {
+            let key = self.vault.keys(&mut transaction, vec![(user, None)]).await?.remove(&user).ok_or(VaultError::NoKey)?;
+            let registered = UserRegistered { external_id: external.as_str().to_owned() };
+            let batch = Batch::seal(&key, vec![(registered.into(), Metadata::default())])?;
+            batch.append(&mut transaction, &stream, user, key.id, Expected::Any, None).await?;
+        }
+        transaction.commit().await?;
+        Ok(user)
+    }
+
+    /// Appends events to a stream, all or none, in one round trip and one commit.
+    ///
+    /// # Errors
+    /// [`AppendError::Conflict`] when the stream is not at `expected`; see [`AppendError`].
+    pub async fn append(
+        &self,
+        stream: &StreamId,
+        user: UserId,
+        expected: Expected,
+        events: Vec<(Event, Metadata)>,
+        idempotency: Option<Idempotency<'_>>,
+    ) -> Result<Appended, AppendError> {
+        let key = match self.vault.key(&self.pool, user).await {
+            Err(VaultError::NoKey) => return Err(AppendError::NoUser),
+            key => key?,
+        };
+        let batch = Batch::seal(&key, events)?;
+        let mut connection = self.pool.acquire().await?;
+        let appended = batch.append(&mut connection, stream, user, key.id, expected, idempotency).await;
+        match &appended {
+            Ok(_) => self.appends.send_modify(|n| *n += 1),
+            Err(AppendError::NoUser) => self.vault.forget(user).await,
+            Err(_) => {}
+        }
+        appended
+    }
+
+    /// Reads a stream from after a version to its end, in order. Events of a key that is gone (an
+    /// earlier life of an erased user) are left out.
+    ///
+    /// # Errors
+    /// [`ReadError`] when an event can't be opened or read.
+    pub async fn read_stream(&self, stream: &StreamId, after_version: i64) -> Result<Vec<Recorded>, ReadError> {
+        let mut connection = self.pool.acquire().await?;
+        let rows: Vec<EventRow> = sqlx::query_as(
+            "SELECT position, xid::text::bigint AS xid, event_id, stream_id, version, user_id, type, schema_version,
+                    key_id, payload, meta, recorded_at
+             FROM events WHERE stream_id = $1 AND version > $2 ORDER BY version",
+        )
+        .bind(stream.as_str())
+        .bind(after_version)
+        .fetch_all(&mut *connection)
+        .await?;
+        Ok(open(&self.vault, &mut connection, rows).await?.into_iter().flatten().collect())
+    }
+
+    /// Reads certain events of a stream, in order.
+    ///
+    /// # Errors
+    /// [`ReadError`] when an event can't be opened or read.
+    pub async fn read_versions(&self, stream: &StreamId, versions: &[i64]) -> Result<Vec<Recorded>, ReadError> {
+        let mut connection = self.pool.acquire().await?;
+        let rows: Vec<EventRow> = sqlx::query_as(
+            "SELECT position, xid::text::bigint AS xid, event_id, stream_id, version, user_id, type, schema_version,
+                    key_id, payload, meta, recorded_at
+             FROM events WHERE stream_id = $1 AND version = ANY($2) ORDER BY version",
+        )
+        .bind(stream.as_str())
+        .bind(versions)
+        .fetch_all(&mut *connection)
+        .await?;
+        Ok(open(&self.vault, &mut connection, rows).await?.into_iter().flatten().collect())
+    }
+}
+
+/// Events sealed and laid out in columns for `append_events`.
+#[derive(Default)]
+struct Batch {
+    ids: Vec<Uuid>,
+    types: Vec<&'static str>,
+    schema_versions: Vec<i16>,
+    payloads: Vec<Vec<u8>>,
+    metas: Vec<Json<Metadata>>,
+}
+
+impl Batch {
+    fn seal(key: &DataKey, events: Vec<(Event, Metadata)>) -> Result<Self, AppendError> {
+        let mut batch = Self::default();
+        let mut before = None;
+        for (event, mut metadata) in events {
+            let (id, type_name, schema_version) = (Uuid::now_v7(), event.type_name(), event.schema_version());
+            let binding = Binding { event_id: id, type_name, schema_version };
+            batch.payloads.push(key.seal(binding, &event.to_payload()?)?);
+            metadata.causation_id = metadata.causation_id.or(before);
+            metadata.traceparent = metadata.traceparent.or_else(telemetry::traceparent);
+            metadata.code_version = Some(CODE_VERSION.to_owned());
+            before = Some(id);
+            batch.ids.push(id);
+            batch.types.push(type_name);
+            batch.schema_versions.push(schema_version);
+            batch.metas.push(Json(metadata));
+        }
+        Ok(batch)
+    }
+
+    #[tracing::instrument(name = "append", skip_all, fields(stream.id = stream.as_str(), events = self.ids.len()))]
+    async fn append(
+        self,
+        connection: &mut PgConnection,
+        stream: &StreamId,
+        user: UserId,
+        key_id: Uuid,
+        expected: Expected,
+        idempotency: Option<Idempotency<'_>>,
+    ) -> Result<Appended, AppendError> {
+        let expected = match expected {
+            Expected::Any => None,
+            Expected::Version(version) => Some(version),
+        };
+        let (outcome, version): (String, Option<i64>) = sqlx::query_as(
+            "SELECT outcome, version FROM append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+        )
+        .bind(stream.as_str())
+        .bind(user.0)
+        .bind(key_id)
+        .bind(expected)
+        .bind(idempotency.map(|i| i.key))
+        .bind(idempotency.map(|i| i.request_hash))
+        .bind(&self.ids)
+        .bind(&self.types)
+        .bind(&self.schema_versions)
+        .bind(&self.payloads)
+        .bind(&self.metas)
+        .fetch_one(connection)
+        .await?;
+        let version = version.unwrap_or_default();
+        match outcome.as_str() {
+            "appended" => {
+                Ok(Appended { version, ids: self.ids.into_iter().map(EventId).collect(), repeated: false })
+            }
+            "repeated" => Ok(Appended { version, ids: Vec::new(), repeated: true }),
+            "key_reused" => Err(AppendError::KeyReused),
+            "no_user" => Err(AppendError::NoUser),
+            _ => Err(AppendError::Conflict { actual: version }),
+        }
+    }
+}
+
+/// An event as it lies in the table.
+#[derive(sqlx::FromRow)]
+pub(crate) struct EventRow {
+    pub(crate) position: i64,
+    pub(crate) xid: i64,
+    event_id: Uuid,
+    stream_id: String,
+    version: i64,
+    user_id: Uuid,
+    #[sqlx(rename = "type")]
+    type_name: String,
+    schema_version: i16,
+    key_id: Uuid,
+    payload: Vec<u8>,
+    meta: Json<Metadata>,
+    recorded_at: DateTime<Utc>,
+}
+
+/// Opens rows, in order; `None` for an event whose key is gone.
+pub(crate) async fn open(
+    vault: &Vault,
+    connection: &mut PgConnection,
+    rows: Vec<EventRow>,
+) -> Result<Vec<Option<Recorded>>, ReadError> {
+    let wanted = rows.iter().map(|row| (UserId(row.user_id), Some(row.key_id))).collect();
+    let keys = vault.keys(connection, wanted).await?;
+    rows.into_iter()
+        .map(|row| {
+            let user = UserId(row.user_id);
+            let Some(key) = keys.get(&user).filter(|key| key.id == row.key_id) else { return Ok(None) };
+            let binding = Binding {
+                event_id: row.event_id,
+                type_name: &row.type_name,
+                schema_version: row.schema_version,
+            };
+            let payload = key.open(binding, &row.payload)?;
+            Ok(Some(Recorded {
+                id: EventId(row.event_id),
+                version: row.version,
+                position: row.position,
+                user,
+                recorded_at: row.recorded_at,
+                event: Event::from_payload(&row.type_name, row.schema_version, &payload)?,
+                stream: StreamId::stored(row.stream_id),
+                metadata: row.meta.0,
+            }))
+        })
+        .collect()
+}

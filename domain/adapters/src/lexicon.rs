@@ -1,0 +1,132 @@
+//! The lexical index: which terms occur in which memories and messages of a user.
+
+use companion_domain::ids::UserId;
+use companion_domain::recall::{CorpusSize, Posting};
+use companion_domain::text;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+/// What an indexed item is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// A memory.
+    Memory,
+    /// A message of either role.
+    Message,
+}
+
+impl Source {
+    fn code(self) -> i16 {
+        match self {
+            Self::Memory => 1,
+            Self::Message => 2,
+        }
+    }
+}
+
+/// Puts an item into the index. One that is there already stays as it is.
+///
+/// # Errors
+/// When the database fails.
+pub async fn index(
+    connection: &mut PgConnection,
+    user: UserId,
+    source: Source,
+    item: Uuid,
+    content: &str,
+) -> Result<(), sqlx::Error> {
+    let terms = text::terms(content);
+    if terms.is_empty() {
+        return Ok(());
+    }
+    let length = i32::try_from(text::term_count(&terms)).unwrap_or(i32::MAX);
+    let (terms, counts): (Vec<String>, Vec<i16>) =
+        terms.into_iter().map(|(term, count)| (term, i16::try_from(count).unwrap_or(i16::MAX))).unzip();
+    sqlx::query(
+        "WITH added AS (
+             INSERT INTO terms (user_id, source, term, item_id, count, length)
+             SELECT $1, $2, t.term, $3, t.count, $6 FROM unnest($4::text[], $5::smallint[]) AS t (term, count)
+             ON CONFLICT DO NOTHING RETURNING 1
+         )
+         INSERT INTO corpus_sizes AS c (user_id, source, items, terms)
+         SELECT $1, $2, 1, $6 FROM added LIMIT 1
+         ON CONFLICT (user_id, source) DO UPDATE SET items = c.items + 1, terms = c.terms + excluded.terms",
+    )
+    .bind(user.0)
+    .bind(source.code())
+    .bind(item)
+    .bind(terms)
+    .bind(counts)
+    .bind(length)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Takes an item out of the index; `content` is what was put in.
+///
+/// # Errors
+/// When the database fails.
+pub async fn remove(
+    connection: &mut PgConnection,
+    user: UserId,
+    source: Source,
+    item: Uuid,
+    content: &str,
+) -> Result<(), sqlx::Error> {
+    let terms: Vec<String> = text::terms(content).into_iter().map(|(term, _)| term).collect();
+    sqlx::query(
+        "WITH gone AS (
+             DELETE FROM terms WHERE user_id = $1 AND source = $2 AND term = ANY($4) AND item_id = $3 RETURNING length
+         )
+         UPDATE corpus_sizes c SET items = c.items - 1, terms = c.terms - g.length
+         FROM (SELECT length FROM gone LIMIT 1) AS g WHERE c.user_id = $1 AND c.source = $2",
+    )
+    .bind(user.0)
+    .bind(source.code())
+    .bind(item)
+    .bind(terms)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The occurrences of terms in a user's items, and how many items and terms there are.
+///
+/// # Errors
+/// When the database fails.
+pub async fn postings(
+    connection: &mut PgConnection,
+    user: UserId,
+    source: Source,
+    terms: &[(String, u16)],
+) -> Result<(Vec<Posting<Uuid>>, CorpusSize), sqlx::Error> {
+    if terms.is_empty() {
+        return Ok((Vec::new(), CorpusSize::default()));
+    }
+    let terms: Vec<&str> = terms.iter().map(|(term, _)| term.as_str()).collect();
+    let rows: Vec<(Uuid, String, i16, i32, i64, i64)> = sqlx::query_as(
+        "SELECT t.item_id, t.term, t.count, t.length, c.items, c.terms
+         FROM terms t JOIN corpus_sizes c USING (user_id, source)
+         WHERE t.user_id = $1 AND t.source = $2 AND t.term = ANY($3)",
+    )
+    .bind(user.0)
+    .bind(source.code())
+    .bind(terms)
+    .fetch_all(connection)
+    .await?;
+    let corpus = rows.first().map_or_else(CorpusSize::default, |(.., items, terms)| CorpusSize {
+        items: u64::try_from(*items).unwrap_or(0),
+        terms: u64::try_from(*terms).unwrap_or(0),
+    });
+    let postings = rows
+        .into_iter()
+        .map(|(item, term, count, length, ..)| Posting {
+            item,
+            term,
+            count: u32::try_from(count).unwrap_or(1),
+            length: u32::try_from(length).unwrap_or(1),
+        })
+        .collect();
+    Ok((postings, corpus))
+}

@@ -1,0 +1,122 @@
+//! Reading the whole log in order, from a checkpoint.
+//!
+//! Positions are handed out before a commit, so the order of positions is not the order in which
+//! events become visible. The feed goes by (transaction id, position) and stops before the oldest
+//! transaction that still runs: no event can later appear behind a checkpoint.
+
+use companion_domain::events::Recorded;
+use sqlx::PgConnection;
+
+use crate::event_store::{self, EventRow, ReadError};
+use crate::vault::Vault;
+
+/// The subscription that builds the read models.
+pub const READ_MODELS: &str = "read_models";
+/// The subscription that turns events into jobs.
+pub const RELAY: &str = "relay";
+
+/// How far a subscription has read. The beginning of the log by default.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Checkpoint {
+    /// The transaction of the last event that was read.
+    pub xid: i64,
+    /// The position of the last event that was read.
+    pub position: i64,
+}
+
+/// A piece of the log.
+#[derive(Debug, Default)]
+pub struct Page {
+    /// The events, in order, without those whose key is gone.
+    pub events: Vec<Recorded>,
+    /// Where the next page begins.
+    pub next: Checkpoint,
+    /// Whether the page was full, so that there is probably more.
+    pub full: bool,
+}
+
+/// Takes the checkpoint of a subscription for the length of the transaction; `None` when another
+/// process has it.
+///
+/// # Errors
+/// When the database fails.
+pub async fn take_checkpoint(
+    transaction: &mut PgConnection,
+    subscription: &str,
+) -> Result<Option<Checkpoint>, sqlx::Error> {
+    let take = "SELECT xid::text::bigint, position FROM checkpoints WHERE subscription = $1 FOR UPDATE SKIP LOCKED";
+    let mut row: Option<(i64, i64)> =
+        sqlx::query_as(take).bind(subscription).fetch_optional(&mut *transaction).await?;
+    if row.is_none() {
+        sqlx::query("INSERT INTO checkpoints (subscription) VALUES ($1) ON CONFLICT DO NOTHING")
+            .bind(subscription)
+            .execute(&mut *transaction)
+            .await?;
+        row = sqlx::query_as(take).bind(subscription).fetch_optional(&mut *transaction).await?;
+    }
+    Ok(row.map(|(xid, position)| Checkpoint { xid, position }))
+}
+
+/// Moves the checkpoint of a subscription, in the transaction that did the work.
+///
+/// # Errors
+/// When the database fails.
+pub async fn move_checkpoint(
+    transaction: &mut PgConnection,
+    subscription: &str,
+    to: Checkpoint,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE checkpoints SET xid = $2::text::xid8, position = $3, updated_at = now() WHERE subscription = $1",
+    )
+    .bind(subscription)
+    .bind(to.xid.to_string())
+    .bind(to.position)
+    .execute(transaction)
+    .await?;
+    Ok(())
+}
+
+/// Whether there is anything to read after a checkpoint.
+///
+/// # Errors
+/// When the database fails.
+pub async fn has_more(connection: &mut PgConnection, after: Checkpoint) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT EXISTS (SELECT FROM events WHERE (xid, position) > ($1::text::xid8, $2)
+                        AND xid < pg_snapshot_xmin(pg_current_snapshot()))",
+    )
+    .bind(after.xid.to_string())
+    .bind(after.position)
+    .fetch_one(connection)
+    .await
+}
+
+/// Reads at most `limit` events after a checkpoint.
+///
+/// # Errors
+/// [`ReadError`] when an event can't be opened or read: a subscription stops there rather than
+/// leave it out.
+pub async fn read_page(
+    connection: &mut PgConnection,
+    vault: &Vault,
+    after: Checkpoint,
+    limit: i64,
+) -> Result<Page, ReadError> {
+    let rows: Vec<EventRow> = sqlx::query_as(
+        "SELECT position, xid::text::bigint AS xid, event_id, stream_id, version, user_id, type, schema_version,
+                key_id, payload, meta, recorded_at
+         FROM events e
+         WHERE (e.xid, e.position) > ($1::text::xid8, $2) AND e.xid < pg_snapshot_xmin(pg_current_snapshot())
+         ORDER BY e.xid, e.position LIMIT $3",
+    )
+    .bind(after.xid.to_string())
+    .bind(after.position)
+    .bind(limit)
+    .fetch_all(&mut *connection)
+    .await?;
+    let full = i64::try_from(rows.len()).is_ok_and(|read| read == limit);
+    let next = rows.last().map_or(after, |row| Checkpoint { xid: row.xid, position: row.position });
+    let events = event_store::open(vault, connection, rows).await?.into_iter().flatten().collect();
+    Ok(Page { events, next, full })
+}

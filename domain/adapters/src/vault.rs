@@ -1,0 +1,371 @@
+//! The keys of the users and the sealing of payloads.
+//!
+//! Each user has a random data key, wrapped by the master key, which is never in the database.
+//! Payloads are sealed with XChaCha20-Poly1305; what identifies an event is bound to them as
+//! associated data, so that a payload can't be moved to another event.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use chacha20poly1305::aead::{Aead, KeyInit, Payload};
+use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use companion_domain::ids::UserId;
+use moka::future::Cache;
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use crate::config::{Config, Environment, Secret};
+
+const KEY_BYTES: usize = 32;
+const NONCE_BYTES: usize = 24;
+/// How long an unwrapped key is kept without asking the database again.
+const CACHE_FOR: Duration = Duration::from_secs(600);
+
+/// Why something can't be sealed or opened.
+#[derive(Debug, thiserror::Error)]
+pub enum VaultError {
+    /// The user has no key: never registered, or erased.
+    #[error("the user has no key")]
+    NoKey,
+    /// Not made with these keys, or damaged.
+    #[error("a payload can't be opened: COMPANION_MASTER_KEY is not the one it was sealed with, or the data is damaged")]
+    Sealed,
+    /// The master key is missing or malformed.
+    #[error("{0}")]
+    MasterKey(String),
+    /// The system gave no random numbers.
+    #[error("the system gave no random numbers: {0}")]
+    Random(String),
+    /// The database failed.
+    #[error("the database failed: {0}")]
+    Database(#[from] sqlx::Error),
+}
+
+/// A user's data key, ready for use.
+#[derive(Clone)]
+pub struct DataKey {
+    /// Names the key, not the user: an erased user who comes back gets another.
+    pub id: Uuid,
+    cipher: XChaCha20Poly1305,
+}
+
+/// What a payload is bound to.
+#[derive(Debug, Clone, Copy)]
+pub struct Binding<'a> {
+    /// The event's id.
+    pub event_id: Uuid,
+    /// The event's stored name.
+    pub type_name: &'a str,
+    /// The event's schema version.
+    pub schema_version: i16,
+}
+
+impl Binding<'_> {
+    fn bytes(&self) -> Vec<u8> {
+        let mut bytes = self.event_id.as_bytes().to_vec();
+        bytes.extend(self.schema_version.to_be_bytes());
+        bytes.extend(self.type_name.as_bytes());
+        bytes
+    }
+}
+
+impl DataKey {
+    /// Seals a payload: nonce, then ciphertext with its tag.
+    ///
+    /// # Errors
+    /// [`VaultError::Random`] when the system gives no random numbers.
+    pub fn seal(&self, binding: Binding<'_>, payload: &[u8]) -> Result<Vec<u8>, VaultError> {
+        seal(&self.cipher, &binding.bytes(), payload)
+    }
+
+    /// Opens what [`DataKey::seal`] sealed.
+    ///
+    /// # Errors
+    /// [`VaultError::Sealed`] for another key, another binding, or damage.
+    pub fn open(&self, binding: Binding<'_>, sealed: &[u8]) -> Result<Vec<u8>, VaultError> {
+        open(&self.cipher, &binding.bytes(), sealed)
+    }
+}
+
+/// The keys of all users.
+#[derive(Clone)]
+pub struct Vault {
+    master: Arc<XChaCha20Poly1305>,
+    keys: Cache<UserId, DataKey>,
+}
+
+impl Vault {
+    /// A vault that wraps with this master key: 32 bytes, base64.
+    ///
+    /// # Errors
+    /// [`VaultError::MasterKey`] when it is not that.
+    pub fn new(master_key: &Secret) -> Result<Self, VaultError> {
+        let bytes = BASE64.decode(master_key.expose().trim()).map(Zeroizing::new);
+        let master = bytes
+            .ok()
+            .filter(|bytes| bytes.len() == KEY_BYTES)
+            .and_then(|bytes| XChaCha20Poly1305::new_from_slice(&bytes).ok())
+            .ok_or_else(|| {
+                VaultError::MasterKey(
+                    "COMPANION_MASTER_KEY is not 32 bytes in base64; make one with: openssl rand -base64 32".to_owned(),
+                )
+            })?;
+        let keys = Cache::builder().max_capacity(50_000).time_to_live(CACHE_FOR).build();
+        Ok(Self { master: Arc::new(master), keys })
+    }
+
+    /// Checks the master key against a key that it should have wrapped.
+    ///
+    /// # Errors
+    /// [`VaultError::MasterKey`] when the database was filled under another master key.
+    pub async fn check(&self, pool: &PgPool) -> Result<(), VaultError> {
+        let row: Option<KeyRow> = sqlx::query_as("SELECT user_id, key_id, wrapped FROM user_keys LIMIT 1")
+            .fetch_optional(pool)
+            .await?;
+        match row.map(|row| self.unwrap_key(&row)) {
+            None | Some(Ok(_)) => Ok(()),
+            Some(Err(_)) => Err(VaultError::MasterKey(
+                "COMPANION_MASTER_KEY is not the one this database was filled with; set the former one".to_owned(),
+            )),
+        }
+    }
+
+    /// The key of a user.
+    ///
+    /// # Errors
+    /// [`VaultError::NoKey`] when there is none.
+    pub async fn key(&self, pool: &PgPool, user: UserId) -> Result<DataKey, VaultError> {
+        if let Some(key) = self.keys.get(&user).await {
+            return Ok(key);
+        }
+        let found = self.load(pool, &[user]).await?;
+        found.get(&user).cloned().ok_or(VaultError::NoKey)
+    }
+
+    /// The keys of several users, each asked for by the id of the key that is needed, if known; who
+    /// has none is missing from the answer, and who has another has that.
+    ///
+    /// # Errors
+    /// [`VaultError`] when the database fails or a key was wrapped by another master key.
+    pub async fn keys(
+        &self,
+        connection: &mut PgConnection,
+        wanted: Vec<(UserId, Option<Uuid>)>,
+    ) -> Result<HashMap<UserId, DataKey>, VaultError> {
+        let (mut known, mut missing) = (HashMap::new(), Vec::new());
+        for (user, key_id) in wanted {
+            if known.contains_key(&user) || missing.contains(&user) {
+                continue;
+            }
+            // A cached key may be that of a former life of the user.
+            match self.keys.get(&user).await.filter(|key| key_id.is_none_or(|id| id == key.id)) {
+                Some(key) => drop(known.insert(user, key)),
+                None => missing.push(user),
+            }
+        }
+        if !missing.is_empty() {
+            known.extend(self.load(connection, &missing).await?);
+        }
+        Ok(known)
+    }
+
+    /// Makes a key for a user who has none. The caller commits; `false` when somebody else was first.
+    ///
+    /// # Errors
+    /// [`VaultError`] when the database or the random source fails.
+    pub async fn create(&self, connection: &mut PgConnection, user: UserId) -> Result<bool, VaultError> {
+        let mut plain = Zeroizing::new([0u8; KEY_BYTES]);
+        random(plain.as_mut_slice())?;
+        let key_id = Uuid::now_v7();
+        let wrapped = seal(&self.master, &wrapping(user, key_id), plain.as_slice())?;
+        let made = sqlx::query(
+            "INSERT INTO user_keys (user_id, key_id, wrapped) VALUES ($1, $2, $3) ON CONFLICT (user_id) DO NOTHING",
+        )
+        .bind(user.0)
+        .bind(key_id)
+        .bind(wrapped)
+        .execute(connection)
+        .await?;
+        Ok(made.rows_affected() == 1)
+    }
+
+    /// Forgets what is cached of a user's key: it turned out to be gone.
+    pub async fn forget(&self, user: UserId) {
+        self.keys.invalidate(&user).await;
+    }
+
+    async fn load<'c>(
+        &self,
+        executor: impl sqlx::PgExecutor<'c>,
+        users: &[UserId],
+    ) -> Result<HashMap<UserId, DataKey>, VaultError> {
+        let ids: Vec<Uuid> = users.iter().map(|user| user.0).collect();
+        let rows: Vec<KeyRow> =
+            sqlx::query_as("SELECT user_id, key_id, wrapped FROM user_keys WHERE user_id = ANY($1)")
+                .bind(ids)
+                .fetch_all(executor)
+                .await?;
+        let mut keys = HashMap::with_capacity(rows.len());
+        for row in rows {
+            let key = self.unwrap_key(&row)?;
+            self.keys.insert(UserId(row.user_id), key.clone()).await;
+            keys.insert(UserId(row.user_id), key);
+        }
+        Ok(keys)
+    }
+
+    fn unwrap_key(&self, row: &KeyRow) -> Result<DataKey, VaultError> {
+        let plain = Zeroizing::new(open(&self.master, &wrapping(UserId(row.user_id), row.key_id), &row.wrapped)?);
+        let cipher = XChaCha20Poly1305::new_from_slice(&plain).map_err(|_| VaultError::Sealed)?;
+        Ok(DataKey { id: row.key_id, cipher })
+    }
+}
+
+#[derive(sqlx::FromRow)]
+struct KeyRow {
+    user_id: Uuid,
+    key_id: Uuid,
+    wrapped: Vec<u8>,
+}
+
+/// The master key: configured, or in development read from `COMPANION_HOME`, where it is made once.
+///
+/// # Errors
+/// [`VaultError::MasterKey`] with what to do.
+pub fn master_key(config: &Config) -> Result<Secret, VaultError> {
+    if let Some(key) = &config.master_key {
+        return Ok(key.clone());
+    }
+    if config.environment == Environment::Production {
+        return Err(VaultError::MasterKey(
+            "COMPANION_MASTER_KEY is missing; make one with: openssl rand -base64 32".to_owned(),
+        ));
+    }
+    let mut bytes = Zeroizing::new([0u8; KEY_BYTES]);
+    random(bytes.as_mut_slice())?;
+    kept_secret(&config.companion_home, "master.key", || BASE64.encode(bytes.as_slice())).map_err(|error| {
+        VaultError::MasterKey(format!(
+            "{} can't be used to keep the master key: {error}; make it writable or set COMPANION_HOME to another folder",
+            config.companion_home.display()
+        ))
+    })
+}
+
+/// A secret kept in a file of `home` that only its owner may read; made by `new` the first time.
+///
+/// # Errors
+/// What the file system says.
+pub fn kept_secret(home: &Path, name: &str, new: impl FnOnce() -> String) -> std::io::Result<Secret> {
+    let path = home.join(name);
+    match fs::read_to_string(&path) {
+        Ok(secret) => return Ok(Secret::new(secret.trim())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    fs::create_dir_all(home)?;
+    // Written whole under another name first: a crash leaves no half of a secret, and of two
+    // processes that start together one wins.
+    let draft = home.join(format!("{name}.{}", Uuid::now_v7()));
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(&draft)?;
+    file.write_all(new().as_bytes())?;
+    file.sync_all()?;
+    match fs::hard_link(&draft, &path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(error) => {
+            fs::remove_file(&draft)?;
+            return Err(error);
+        }
+    }
+    fs::remove_file(&draft)?;
+    Ok(Secret::new(fs::read_to_string(&path)?.trim()))
+}
+
+fn wrapping(user: UserId, key_id: Uuid) -> Vec<u8> {
+    [user.0.as_bytes().as_slice(), key_id.as_bytes().as_slice()].concat()
+}
+
+fn seal(cipher: &XChaCha20Poly1305, aad: &[u8], msg: &[u8]) -> Result<Vec<u8>, VaultError> {
+    let mut sealed = vec![0u8; NONCE_BYTES];
+    random(&mut sealed)?;
+    let nonce = XNonce::clone_from_slice(&sealed);
+    sealed.extend(cipher.encrypt(&nonce, Payload { msg, aad }).map_err(|_| VaultError::Sealed)?);
+    Ok(sealed)
+}
+
+fn open(cipher: &XChaCha20Poly1305, aad: &[u8], sealed: &[u8]) -> Result<Vec<u8>, VaultError> {
+    let (nonce, msg) = sealed.split_at_checked(NONCE_BYTES).ok_or(VaultError::Sealed)?;
+    cipher.decrypt(XNonce::from_slice(nonce), Payload { msg, aad }).map_err(|_| VaultError::Sealed)
+}
+
+fn random(bytes: &mut [u8]) -> Result<(), VaultError> {
+    getrandom::fill(bytes).map_err(|error| VaultError::Random(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key() -> DataKey {
+        let cipher = XChaCha20Poly1305::new_from_slice(&[7; KEY_BYTES]).expect("length");
+        DataKey { id: Uuid::nil(), cipher }
+    }
+
+    fn binding(type_name: &str) -> Binding<'_> {
+        Binding { event_id: Uuid::nil(), type_name, schema_version: 1 }
+    }
+
+    #[test]
+    fn what_is_sealed_can_be_opened_and_does_not_show() {
+        let sealed = key().seal(binding("UserMessageReceived"), b"my canary").expect("seals");
+        assert!(!sealed.windows(6).any(|part| part == b"canary"));
+        assert_eq!(key().open(binding("UserMessageReceived"), &sealed).expect("opens"), b"my canary");
+    }
+
+    #[test]
+    fn a_payload_can_not_be_moved_to_another_event_or_altered() {
+        let mut sealed = key().seal(binding("UserMessageReceived"), b"text").expect("seals");
+        assert!(key().open(binding("ReplyCompleted"), &sealed).is_err());
+        let other = Binding { event_id: Uuid::max(), ..binding("UserMessageReceived") };
+        assert!(key().open(other, &sealed).is_err());
+        sealed[30] ^= 1;
+        assert!(key().open(binding("UserMessageReceived"), &sealed).is_err());
+        assert!(key().open(binding("UserMessageReceived"), &[1, 2, 3]).is_err());
+    }
+
+    #[test]
+    fn a_master_key_of_the_wrong_length_is_refused_with_the_way_to_make_one() {
+        for bad in ["", "short", "not base64 !!", &BASE64.encode([1; 31])] {
+            let error = Vault::new(&Secret::new(bad)).err().expect(bad).to_string();
+            assert!(error.contains("openssl rand -base64 32"), "{error}");
+        }
+        assert!(Vault::new(&Secret::new(BASE64.encode([1; 32]))).is_ok());
+    }
+
+    #[test]
+    fn a_kept_secret_is_made_once_and_only_its_owner_may_read_it() {
+        let home = std::env::temp_dir().join(format!("companion-{}", Uuid::now_v7()));
+        let first = kept_secret(&home, "k", || "one".to_owned()).expect("made");
+        let second = kept_secret(&home, "k", || "two".to_owned()).expect("read");
+        assert_eq!((first.expose(), second.expose()), ("one", "one"));
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = fs::metadata(home.join("k")).expect("metadata").permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+        }
+        assert_eq!(fs::read_dir(&home).expect("home").count(), 1);
+        fs::remove_dir_all(&home).expect("removed");
+    }
+}

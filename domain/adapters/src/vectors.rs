@@ -1,0 +1,72 @@
+//! The vectors of what users said: a cache, keyed by what was embedded.
+
+use std::collections::HashMap;
+
+use companion_domain::ids::UserId;
+use pgvector::Vector as Pgvector;
+use sqlx::PgExecutor;
+
+use crate::embedder::Vector;
+
+/// Which of these hashes have a vector already.
+///
+/// # Errors
+/// When the database fails.
+pub async fn known(
+    executor: impl PgExecutor<'_>,
+    user: UserId,
+    hashes: &[Vec<u8>],
+) -> Result<Vec<Vec<u8>>, sqlx::Error> {
+    sqlx::query_scalar("SELECT content_hash FROM vectors WHERE user_id = $1 AND content_hash = ANY($2)")
+        .bind(user.0)
+        .bind(hashes)
+        .fetch_all(executor)
+        .await
+}
+
+/// The vectors of these hashes, as far as they are there.
+///
+/// # Errors
+/// When the database fails.
+pub async fn load(
+    executor: impl PgExecutor<'_>,
+    user: UserId,
+    hashes: &[Vec<u8>],
+) -> Result<HashMap<Vec<u8>, Vec<f32>>, sqlx::Error> {
+    let rows: Vec<(Vec<u8>, Pgvector)> = sqlx::query_as(
+        "SELECT content_hash, embedding FROM vectors WHERE user_id = $1 AND content_hash = ANY($2)",
+    )
+    .bind(user.0)
+    .bind(hashes)
+    .fetch_all(executor)
+    .await?;
+    Ok(rows.into_iter().map(|(hash, vector)| (hash, vector.to_vec())).collect())
+}
+
+/// Keeps vectors; those that are there already stay as they are. A user without a key (erased) gets
+/// none.
+///
+/// # Errors
+/// When the database fails.
+pub async fn keep(
+    executor: impl PgExecutor<'_>,
+    user: UserId,
+    vectors: &[(Vec<u8>, Vector)],
+) -> Result<(), sqlx::Error> {
+    let hashes: Vec<&[u8]> = vectors.iter().map(|(hash, _)| hash.as_slice()).collect();
+    let embeddings: Vec<Pgvector> =
+        vectors.iter().map(|(_, vector)| Pgvector::from(vector.to_vec())).collect();
+    sqlx::query(
+        "INSERT INTO vectors (user_id, content_hash, embedding)
+         SELECT k.user_id, v.content_hash, v.embedding
+         FROM unnest($2::bytea[], $3::vector[]) AS v (content_hash, embedding),
+              (SELECT user_id FROM user_keys WHERE user_id = $1 FOR KEY SHARE) AS k
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(user.0)
+    .bind(hashes)
+    .bind(embeddings)
+    .execute(executor)
+    .await?;
+    Ok(())
+}

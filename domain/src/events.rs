@@ -1,0 +1,405 @@
+//! Everything that can happen, in the past tense: the vocabulary of the log.
+//!
+//! A stored name and a schema version identify a shape for ever. A shape that changes gets the next
+//! version and a step in [`upcast`]; every (name, version) ever written keeps a fixture in
+//! `domain/fixtures/events`.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::ids::{ConversationId, EventId, MemoryId, MessageId, ReplyId, StreamId, UserId};
+use crate::memory::{MemoryKind, Source};
+
+/// Declares the events: one literal stored name and schema version for each.
+macro_rules! events {
+    ($($name:ident = $version:literal),+ $(,)?) => {
+        /// One event, its payload only. The store adds who, where and when ([`Recorded`]).
+        #[derive(Debug, Clone, PartialEq)]
+        #[expect(missing_docs, reason = "each variant is documented at the struct it holds")]
+        pub enum Event {
+            $($name($name)),+
+        }
+
+        impl Event {
+            /// Every stored name with the schema version that is written today.
+            pub const TYPES: &[(&str, i16)] = &[$((stringify!($name), $version)),+];
+
+            /// The name under which the event is stored.
+            pub fn type_name(&self) -> &'static str {
+                match self {
+                    $(Self::$name(_) => stringify!($name)),+
+                }
+            }
+
+            /// The version of the payload's shape that is written.
+            pub fn schema_version(&self) -> i16 {
+                match self {
+                    $(Self::$name(_) => $version),+
+                }
+            }
+
+            /// The payload as it is stored.
+            ///
+            /// # Errors
+            /// When a number in it has no JSON form.
+            pub fn to_payload(&self) -> Result<Vec<u8>, serde_json::Error> {
+                match self {
+                    $(Self::$name(event) => serde_json::to_vec(event)),+
+                }
+            }
+
+            /// Reads a stored payload of any version ever written.
+            ///
+            /// # Errors
+            /// [`UnreadableEvent`] for an unknown name or version, or a payload of another shape.
+            pub fn from_payload(
+                type_name: &str,
+                schema_version: i16,
+                payload: &[u8],
+            ) -> Result<Self, UnreadableEvent> {
+                let unreadable = || UnreadableEvent { type_name: type_name.to_owned(), schema_version };
+                let value = serde_json::from_slice(payload).map_err(|_| unreadable())?;
+                let value = upcast(type_name, schema_version, value).ok_or_else(unreadable)?;
+                match type_name {
+                    $(stringify!($name) => serde_json::from_value(value)
+                        .map(Self::$name)
+                        .map_err(|_| unreadable()),)+
+                    _ => Err(unreadable()),
+                }
+            }
+        }
+
+        $(impl From<$name> for Event {
+            fn from(event: $name) -> Self {
+                Self::$name(event)
+            }
+        })+
+    };
+}
+
+events! {
+    ConversationStarted = 1,
+    UserMessageReceived = 1,
+    ReplyStarted = 1,
+    ReplyCompleted = 1,
+    ReplyFailed = 1,
+    MemoryRecorded = 1,
+    MemoryReinforced = 1,
+    MemorySuperseded = 1,
+    ExtractionCompleted = 1,
+    UserRegistered = 1,
+}
+
+/// A stored event that this version of the software can't read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("event {type_name} version {schema_version} can't be read by this version of the software")]
+pub struct UnreadableEvent {
+    /// The stored name.
+    pub type_name: String,
+    /// The stored schema version.
+    pub schema_version: i16,
+}
+
+/// Brings a stored payload to today's shape, a version at a time; `None` for a shape from the future.
+fn upcast(type_name: &str, schema_version: i16, payload: Value) -> Option<Value> {
+    let (_, current) = Event::TYPES.iter().find(|(name, _)| *name == type_name)?;
+    // Every event is in its first version. A second one adds its step here:
+    // `("ReplyFailed", 1) => payload["code"] = …`.
+    (schema_version == *current).then_some(payload)
+}
+
+/// A conversation began. First event of its stream.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ConversationStarted {
+    /// The conversation.
+    pub conversation_id: ConversationId,
+    /// A title, when the user gave one; otherwise the first message gives it.
+    pub title: Option<String>,
+}
+
+/// The user said something and waits for a reply.
+///
+/// The reply's id and the process that will make it are settled here, so that the conversation is
+/// busy from the moment in which the message is durable.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct UserMessageReceived {
+    /// The message.
+    pub message_id: MessageId,
+    /// What the user said, 1..=4,000 characters.
+    pub content: String,
+    /// The user's time zone as an IANA name, when the client sent one.
+    pub timezone: Option<String>,
+    /// The reply that this message waits for.
+    pub reply_id: ReplyId,
+    /// The process that holds the lease on the reply: while it lives, the reply runs.
+    pub lease: Uuid,
+}
+
+/// The LLM was asked. Says with what: the answer to "why did it say that?".
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReplyStarted {
+    /// The reply.
+    pub reply_id: ReplyId,
+    /// The memories that the prompt contained, best first.
+    pub recalled: Vec<RecalledMemory>,
+    /// How many earlier messages the prompt contained.
+    pub context_messages: u32,
+}
+
+/// One memory in a prompt, with the scores that brought it there.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RecalledMemory {
+    /// The memory.
+    pub memory_id: MemoryId,
+    /// Its text then.
+    pub content: String,
+    /// The fused score by which it was ranked, higher is better.
+    pub score: f64,
+    /// Cosine similarity of query and memory, -1..=1.
+    pub similarity: f64,
+}
+
+/// The LLM finished.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReplyCompleted {
+    /// The reply.
+    pub reply_id: ReplyId,
+    /// The whole text.
+    pub content: String,
+}
+
+/// The reply ended without being whole.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReplyFailed {
+    /// The reply.
+    pub reply_id: ReplyId,
+    /// The text until then, maybe empty.
+    pub partial: String,
+    /// What went wrong.
+    pub reason: FailureReason,
+}
+
+/// Why a reply failed. The names are also the `code`s of the API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureReason {
+    /// No connection to the LLM.
+    LlmUnavailable,
+    /// Silence for too long, before the first token or between two.
+    LlmTimeout,
+    /// The LLM answered with an error status.
+    LlmError,
+    /// The answer was cut off.
+    LlmInterrupted,
+    /// An answer that is not understood, or an empty one.
+    LlmInvalid,
+    /// The service stopped, in order or not, while the reply ran.
+    ServiceStopping,
+}
+
+impl FailureReason {
+    /// The stable name.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::LlmUnavailable => "llm_unavailable",
+            Self::LlmTimeout => "llm_timeout",
+            Self::LlmError => "llm_error",
+            Self::LlmInterrupted => "llm_interrupted",
+            Self::LlmInvalid => "llm_invalid",
+            Self::ServiceStopping => "service_stopping",
+        }
+    }
+}
+
+/// A new memory.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MemoryRecorded {
+    /// The memory.
+    pub memory_id: MemoryId,
+    /// The fact as a self-contained statement, 1..=2,000 characters.
+    pub content: String,
+    /// What kind of fact.
+    pub kind: MemoryKind,
+    /// 0..=1.
+    pub importance: f64,
+    /// Whether the user asked to remember it; then it doesn't decay.
+    pub explicit: bool,
+    /// The messages that say so.
+    pub sources: Vec<Source>,
+    /// The slot of a single-valued fact ("name", "home"): another value supersedes this one.
+    pub subject: Option<String>,
+    /// When it happened, if it is something that happens at a time.
+    pub occurred_at: Option<DateTime<Utc>>,
+    /// Since when it holds: the time of the message, or of what happened.
+    pub valid_from: DateTime<Utc>,
+    /// Why it was recorded.
+    pub reason: String,
+}
+
+/// A memory was told again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MemoryReinforced {
+    /// The memory.
+    pub memory_id: MemoryId,
+    /// The messages that say so again.
+    pub sources: Vec<Source>,
+    /// The time of the latest of them.
+    pub reinforced_at: DateTime<Utc>,
+    /// Why it counts as the same fact.
+    pub reason: String,
+}
+
+/// A memory no longer holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MemorySuperseded {
+    /// The memory that is closed.
+    pub memory_id: MemoryId,
+    /// The memory that replaces it, if one does.
+    pub superseded_by: Option<MemoryId>,
+    /// Until when it held.
+    pub valid_to: DateTime<Utc>,
+    /// The messages that say so.
+    pub sources: Vec<Source>,
+    /// Why it counts as contradicted.
+    pub reason: String,
+}
+
+/// The messages of a conversation were read for facts, up to a place; also when none were found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ExtractionCompleted {
+    /// The conversation.
+    pub conversation_id: ConversationId,
+    /// The version of its stream up to which messages were read: the cursor.
+    pub through_version: i64,
+    /// Which arm found what was found.
+    pub method: ExtractionMethod,
+    /// Why patterns stood in for the LLM, if they did.
+    pub fallback: Option<String>,
+    /// How many statements were found in the messages.
+    pub found: u32,
+    /// How many of them were left out, and why: `(reason, count)`.
+    pub left_out: Vec<(String, u32)>,
+}
+
+/// Which arm of extraction found what was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExtractionMethod {
+    /// The LLM, with schema-bound JSON.
+    Llm,
+    /// Patterns.
+    Heuristic,
+    /// Nobody: there was no message of the user to read.
+    None,
+}
+
+/// A user appeared for the first time (or for the first time since being erased).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct UserRegistered {
+    /// The id by which callers name the user.
+    pub external_id: String,
+}
+
+/// What is known about an event besides its content. Stored in the clear: ids and figures only.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Metadata {
+    /// The whole conversation turn: the id of the user's message that began it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correlation_id: Option<Uuid>,
+    /// The event directly before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub causation_id: Option<Uuid>,
+    /// The W3C trace context of the request or job that appended the event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
+    /// The id of the prompt template, when an LLM was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt_id: Option<String>,
+    /// The hash of the prompt template.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt_hash: Option<String>,
+    /// The model that was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Sampling temperature and the like.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parameters: Option<Value>,
+    /// Tokens used, as the LLM reports them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Value>,
+    /// The embedding model in use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub embedding_model: Option<String>,
+    /// The version of the software.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code_version: Option<String>,
+}
+
+/// An event plus what the store assigned.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recorded {
+    /// The event's id.
+    pub id: EventId,
+    /// The stream it belongs to.
+    pub stream: StreamId,
+    /// Its place in the stream, from 1.
+    pub version: i64,
+    /// Its place in the whole log.
+    pub position: i64,
+    /// Whose it is.
+    pub user: UserId,
+    /// When it was stored.
+    pub recorded_at: DateTime<Utc>,
+    /// What is known about it.
+    pub metadata: Metadata,
+    /// What happened.
+    pub event: Event,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn fixtures() -> PathBuf {
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/events")
+    }
+
+    #[test]
+    fn every_event_version_ever_written_can_still_be_read() {
+        let mut seen = BTreeSet::new();
+        for entry in std::fs::read_dir(fixtures()).expect("fixtures") {
+            let path = entry.expect("entry").path();
+            let stem = path.file_stem().and_then(|s| s.to_str()).expect("name").to_owned();
+            let (name, version) = stem.split_once(".v").expect("NAME.vN.json");
+            let version: i16 = version.parse().expect("version");
+            let stored = std::fs::read(&path).expect("read");
+            let event = Event::from_payload(name, version, &stored).expect(&stem);
+            assert_eq!(event.type_name(), name);
+            if event.schema_version() == version {
+                let stored: Value = serde_json::from_slice(&stored).expect("json");
+                let written: Value =
+                    serde_json::from_slice(&event.to_payload().expect("payload")).expect("json");
+                assert_eq!(written, stored, "{stem}: what is written differs from the fixture");
+            }
+            seen.insert((name.to_owned(), version));
+        }
+        for (name, version) in Event::TYPES {
+            for version in 1..=*version {
+                assert!(seen.contains(&((*name).to_owned(), version)), "no fixture {name}.v{version}.json");
+            }
+        }
+    }
+
+    #[test]
+    fn an_unknown_event_or_version_is_named() {
+        let error = Event::from_payload("TeaServed", 1, b"{}").expect_err("unknown");
+        assert!(error.to_string().contains("TeaServed version 1"));
+        assert!(Event::from_payload("UserRegistered", 99, b"{\"external_id\":\"a\"}").is_err());
+        assert!(Event::from_payload("UserRegistered", 1, b"not json").is_err());
+    }
+}

@@ -1,0 +1,16 @@
+//! The pure heart of the companion: what can happen (events), what may happen (decide), what it
+//! means (evolve), and how memories are found, scored and put before the LLM.
+//!
+//! Nothing here is asynchronous, reads a clock, draws a random number or does I/O: time and ids
+//! arrive in the arguments, so every rule can be tested without a server.
+
+pub mod consolidation;
+pub mod conversation;
+pub mod events;
+pub mod extraction;
+pub mod heuristics;
+pub mod ids;
+pub mod memory;
+pub mod prompt;
+pub mod recall;
+pub mod text;

@@ -1,0 +1,13 @@
+//! The test harness: real servers on port 0, readers for what they answer, and waiting without sleeping.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a test says what went wrong by panicking, and a bench by printing"
+)]
+
+pub mod eventually;
+pub mod http;
+pub mod llm;
+pub mod otlp;
+pub mod sse;

@@ -1,0 +1,300 @@
+//! Reads a conversation's new messages for facts and appends what follows from them.
+//!
+//! The append expects the version of the user's memory stream at which the known memories were
+//! read: of two extractions of one user at a time, one has to look again.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use chrono::Utc;
+use companion_adapters::config::ExtractionMode;
+use companion_adapters::embedder::content_hash;
+use companion_adapters::event_store::{AppendError, Expected};
+use companion_adapters::llm::{LlmFailure, Sampling};
+use companion_adapters::queue::{self, ExtractJob};
+use companion_adapters::{memories, messages, vectors};
+use companion_domain::consolidation::{Decision, Known, consolidate};
+use companion_domain::events::{Event, ExtractionCompleted, ExtractionMethod, FailureReason, Metadata, Recorded};
+use companion_domain::extraction::{
+    self, Candidate, Extracted, KnownStatement, SaidMessage, Unusable, by_patterns, fallback_reason, read_answer,
+};
+use companion_domain::ids::StreamId;
+use companion_domain::prompt::PromptMessage;
+use serde_json::{Value, json};
+
+use super::{Context, Job};
+
+/// How many messages are read at once.
+const TOGETHER: usize = 20;
+/// The most characters of messages in one request to the LLM.
+const MAX_CHARACTERS: usize = 6_000;
+/// How many known memories the LLM is told.
+const MAX_KNOWN: usize = 20;
+/// The most tokens of the LLM's answer.
+const MAX_ANSWER_TOKENS: u32 = 1_500;
+/// How often an append is tried against a moving memory stream.
+const TRIES: usize = 10;
+/// How long to wait for the projection to show what another extraction appended.
+const PROJECTED_WITHIN: Duration = Duration::from_secs(5);
+
+impl Job for ExtractJob {
+    const QUEUE: &'static str = queue::EXTRACT;
+
+    fn traceparent(&self) -> Option<&str> {
+        self.traceparent.as_deref()
+    }
+
+    async fn perform(&self, context: &Context) -> anyhow::Result<()> {
+        let extraction = Extraction { job: self, context };
+        while let Some(portion) = extraction.next_portion().await? {
+            let found = extraction.find(&portion).await?;
+            extraction.append(&portion, found).await?;
+            if portion.through_version >= self.through_version {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One run of the job.
+struct Extraction<'a> {
+    job: &'a ExtractJob,
+    context: &'a Context,
+}
+
+/// Messages of the user that are read together.
+struct Portion {
+    messages: Vec<SaidMessage>,
+    /// The version of the conversation up to which this portion reads.
+    through_version: i64,
+}
+
+/// What was found in a portion, and how.
+struct Found {
+    candidates: Vec<(Candidate, Vec<f32>)>,
+    left_out: Vec<(String, u32)>,
+    method: ExtractionMethod,
+    fallback: Option<String>,
+    metadata: Metadata,
+}
+
+impl Extraction<'_> {
+    /// The next messages after the cursor; `None` when there are none or a later job is to read them.
+    async fn next_portion(&self) -> anyhow::Result<Option<Portion>> {
+        let core = &self.context.core;
+        let (_, cursor) = memories::extraction_state(&core.derived, self.job.user, self.job.conversation).await?;
+        if cursor >= self.job.through_version {
+            return Ok(None);
+        }
+        let tail = core.store.read_stream(&StreamId::conversation(self.job.conversation), cursor).await?;
+        if self.is_still_talking(&tail) {
+            return Ok(None);
+        }
+        let zone = messages::timezone(&core.derived, self.job.user).await?;
+        let mut portion = Portion { messages: Vec::new(), through_version: cursor };
+        let mut characters = 0;
+        for recorded in &tail {
+            if let Event::UserMessageReceived(event) = &recorded.event {
+                characters += event.content.chars().count();
+                let full = portion.messages.len() == TOGETHER || characters > MAX_CHARACTERS;
+                if full && !portion.messages.is_empty() {
+                    break;
+                }
+                portion.messages.push(SaidMessage {
+                    id: event.message_id,
+                    content: event.content.clone(),
+                    at: recorded.recorded_at,
+                    zone: event.timezone.as_deref().and_then(|zone| zone.parse().ok()).unwrap_or(zone),
+                });
+            }
+            portion.through_version = recorded.version;
+        }
+        Ok((!portion.messages.is_empty()).then_some(portion))
+    }
+
+    /// Whether the conversation went on since this job was made, so that the job of its latest turn
+    /// is to read everything in one go.
+    fn is_still_talking(&self, tail: &[Recorded]) -> bool {
+        let now = Utc::now();
+        tail.iter().any(|recorded| {
+            recorded.version > self.job.through_version
+                && matches!(recorded.event, Event::ReplyCompleted(_) | Event::ReplyFailed(_))
+                && recorded.recorded_at + self.context.core.config.extraction_delay > now
+        })
+    }
+
+    async fn find(&self, portion: &Portion) -> anyhow::Result<Found> {
+        let config = &self.context.core.config;
+        let mut metadata = Metadata {
+            correlation_id: portion.messages.last().map(|message| message.id.0),
+            embedding_model: Some(config.embedding_model.clone()),
+            ..Metadata::default()
+        };
+        let (extracted, method, fallback) = match config.extraction_mode {
+            ExtractionMode::Heuristic => (by_patterns(&portion.messages), ExtractionMethod::Heuristic, None),
+            mode => match self.ask(portion).await? {
+                Ok(extracted) if !extracted.candidates.is_empty() || mode == ExtractionMode::Llm => {
+                    metadata.prompt_id = Some(extraction::PROMPT_ID.to_owned());
+                    metadata.prompt_hash = Some(extraction::template_hash());
+                    metadata.model = Some(self.context.llm.model().to_owned());
+                    (extracted, ExtractionMethod::Llm, None)
+                }
+                // Small models answer an empty list to almost anything; patterns are sure of what
+                // they find.
+                Ok(_) => (by_patterns(&portion.messages), ExtractionMethod::Heuristic, Some("nothing_found")),
+                Err(reason) if mode == ExtractionMode::Llm => bail!("the LLM gave no facts: {reason}"),
+                Err(reason) => (by_patterns(&portion.messages), ExtractionMethod::Heuristic, Some(reason)),
+            },
+        };
+        let Extracted { candidates, left_out } = extracted;
+        let statements = candidates.iter().map(|candidate| candidate.content.clone()).collect();
+        let vectors = self.context.core.embedder.embed(statements).await?;
+        Ok(Found {
+            candidates: candidates.into_iter().zip(vectors.iter().map(|v| v.to_vec())).collect(),
+            left_out: left_out.into_iter().map(|(reason, count)| (reason.to_owned(), count)).collect(),
+            method,
+            fallback: fallback.map(str::to_owned),
+            metadata,
+        })
+    }
+
+    /// Asks the LLM, twice at the most; the inner error is why it can't be used.
+    async fn ask(&self, portion: &Portion) -> anyhow::Result<Result<Extracted, &'static str>> {
+        self.let_the_reply_go_first().await?;
+        let known = self.known_statements(portion).await?;
+        let prompt = [
+            PromptMessage { role: "system", content: extraction::instructions().to_owned() },
+            PromptMessage { role: "user", content: extraction::request(&portion.messages, &known) },
+        ];
+        let sampling = Sampling { temperature: 0.0, max_tokens: MAX_ANSWER_TOKENS };
+        let schema = json!({
+            "type": "json_schema",
+            "json_schema": { "name": "memories", "strict": true, "schema": extraction::schema() }
+        });
+        let mut reason = "";
+        // Some servers know only one of the two formats.
+        for format in [schema, json!({ "type": "json_object" })] {
+            match self.try_once(&prompt, &sampling, format).await {
+                Ok((answer, true)) => match read_answer(&answer, &portion.messages, &known) {
+                    Ok(extracted) => return Ok(Ok(extracted)),
+                    Err(unusable) => reason = fallback_reason(Err(unusable)),
+                },
+                Ok((_, false)) => reason = fallback_reason(Err(Unusable::CutOff)),
+                Err(LlmFailure(failure)) => {
+                    reason = fallback_reason(Ok(failure));
+                    if matches!(failure, FailureReason::LlmUnavailable | FailureReason::LlmTimeout) {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(Err(reason))
+    }
+
+    async fn try_once(
+        &self,
+        prompt: &[PromptMessage],
+        sampling: &Sampling,
+        format: Value,
+    ) -> Result<(String, bool), LlmFailure> {
+        self.context.llm.complete(prompt, sampling, Some(format)).await
+    }
+
+    /// A local LLM serves one request at a time: while it talks to the user, extraction waits.
+    async fn let_the_reply_go_first(&self) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        while begun.elapsed() < self.context.core.config.llm_timeout
+            && messages::is_replying(&self.context.core.derived, self.job.user).await?
+        {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok(())
+    }
+
+    /// The memories that the messages may speak of, for the LLM to say which ones they replace.
+    async fn known_statements(&self, portion: &Portion) -> anyhow::Result<Vec<KnownStatement>> {
+        let core = &self.context.core;
+        let texts = portion.messages.iter().map(|message| message.content.clone()).collect();
+        let mut known: Vec<KnownStatement> = Vec::new();
+        for (message, vector) in portion.messages.iter().zip(core.embedder.embed(texts).await?) {
+            for memory in memories::related(&core.derived, self.job.user, &message.content, None, &vector).await? {
+                if known.len() < MAX_KNOWN && known.iter().all(|other| other.id != memory.id) {
+                    known.push(KnownStatement { id: memory.id, content: memory.content });
+                }
+            }
+        }
+        Ok(known)
+    }
+
+    async fn append(&self, portion: &Portion, found: Found) -> anyhow::Result<()> {
+        let core = &self.context.core;
+        let stream = StreamId::memory(self.job.user);
+        for _ in 0..TRIES {
+            let (version, cursor) = memories::extraction_state(&core.derived, self.job.user, self.job.conversation).await?;
+            if cursor >= portion.through_version {
+                return Ok(());
+            }
+            let decision = self.decide(&found).await?;
+            let events = self.events(portion, &found, decision);
+            let vectors = found.candidates.iter().map(|(c, v)| (content_hash(&c.content), v.as_slice().into()));
+            match core.store.append(&stream, self.job.user, Expected::Version(version), events, None).await {
+                Ok(_) => {
+                    vectors::keep(&core.derived, self.job.user, &vectors.collect::<Vec<_>>()).await?;
+                    return Ok(());
+                }
+                Err(AppendError::Conflict { actual }) => self.wait_for_projection(actual).await?,
+                // Erased in the meantime: there is nobody to remember anything about.
+                Err(AppendError::NoUser) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        bail!("other extractions of this user went first {TRIES} times");
+    }
+
+    async fn decide(&self, found: &Found) -> anyhow::Result<Decision> {
+        let mut known: Vec<Known> = Vec::new();
+        for (candidate, vector) in &found.candidates {
+            let subject = candidate.subject.as_deref();
+            let related =
+                memories::related(&self.context.core.derived, self.job.user, &candidate.content, subject, vector).await?;
+            for memory in related {
+                if known.iter().all(|other| other.id != memory.id) {
+                    known.push(memory);
+                }
+            }
+        }
+        Ok(consolidate(self.job.user, self.job.conversation, found.candidates.clone(), known))
+    }
+
+    fn events(&self, portion: &Portion, found: &Found, decision: Decision) -> Vec<(Event, Metadata)> {
+        let mut left_out = found.left_out.clone();
+        left_out.extend(decision.left_out.into_iter().map(|(reason, count)| (reason.to_owned(), count)));
+        let completed = ExtractionCompleted {
+            conversation_id: self.job.conversation,
+            through_version: portion.through_version,
+            method: found.method,
+            fallback: found.fallback.clone(),
+            found: u32::try_from(found.candidates.len()).unwrap_or(u32::MAX),
+            left_out,
+        };
+        let events = decision.events.into_iter().chain([completed.into()]);
+        events.map(|event| (event, found.metadata.clone())).collect()
+    }
+
+    async fn wait_for_projection(&self, version: i64) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        loop {
+            let (projected, _) =
+                memories::extraction_state(&self.context.core.derived, self.job.user, self.job.conversation).await?;
+            if projected >= version {
+                return Ok(());
+            }
+            if begun.elapsed() > PROJECTED_WITHIN {
+                return Err(anyhow::anyhow!("version {version} of the memories is not projected yet"))
+                    .context("the projection is behind");
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}

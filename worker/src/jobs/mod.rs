@@ -1,0 +1,141 @@
+//! The jobs: effects that follow from events. One file a job; this one lists and runs them.
+
+mod embed;
+mod extract;
+
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use apalis::layers::WorkerBuilderExt;
+use apalis::prelude::{Attempt, BoxDynError, Data, TaskId, WorkerBuilder};
+use apalis_core::backend::ext::BackendExt;
+use apalis_postgres::PostgresStorage;
+use companion_adapters::core::Core;
+use companion_adapters::llm::Llm;
+use companion_adapters::queue::{self, EmbedJob, ExtractJob, MAX_ATTEMPTS};
+use companion_adapters::telemetry;
+use futures_util::{FutureExt, StreamExt};
+use futures_util::stream::{self, BoxStream};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+use uuid::Uuid;
+
+/// How often a queue is looked at without having been told of a job: for jobs of other processes,
+/// and for those whose time comes.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// The pause before the first retry of a failed job; doubled each time: 2 s, 4 s … 256 s.
+const FIRST_RETRY_SECONDS: f64 = 2.0;
+/// Pause before a queue whose worker failed is taken up again.
+const RESTART_AFTER: Duration = Duration::from_secs(1);
+/// Embedding jobs at once: one is prepared while the model works on another.
+const EMBED_CONCURRENCY: usize = 2;
+
+/// Rings when jobs were inserted by this process.
+#[derive(Clone, Default)]
+pub(crate) struct Bell(Arc<Notify>);
+
+impl Bell {
+    pub(crate) fn ring(&self) {
+        self.0.notify_waiters();
+    }
+
+    /// Rings, and the passing of time.
+    fn stream(&self) -> BoxStream<'static, ()> {
+        stream::unfold(self.0.clone(), |bell| async move {
+            // Whether it rang or the time passed, it is time to look.
+            let _ = tokio::time::timeout(LOOK_EVERY, bell.notified()).await;
+            Some(((), bell))
+        })
+        .boxed()
+    }
+}
+
+/// What a job has at hand.
+pub(crate) struct Context {
+    core: Core,
+    llm: Llm,
+}
+
+type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Every queue of the service, each as a task that runs until shutdown.
+pub(crate) fn queues(core: Core, llm: Llm, bell: &Bell, shutdown: &CancellationToken) -> Vec<Running> {
+    let extract_concurrency = core.config.extraction_concurrency;
+    let context = Arc::new(Context { core, llm });
+    vec![
+        Box::pin(work::<ExtractJob>(context.clone(), extract_concurrency, bell.clone(), shutdown.clone())),
+        Box::pin(work::<EmbedJob>(context, EMBED_CONCURRENCY, bell.clone(), shutdown.clone())),
+    ]
+}
+
+/// A kind of job. What it does may be done again: at-least-once is what the queue promises.
+trait Job: Serialize + DeserializeOwned + Send + Sync + Unpin + 'static {
+    /// The queue's name. Literal, as it is stored.
+    const QUEUE: &'static str;
+
+    fn traceparent(&self) -> Option<&str>;
+
+    fn perform(&self, context: &Context) -> impl Future<Output = anyhow::Result<()>> + Send;
+}
+
+/// Works a queue until shutdown. A worker that ends (a payload that it can't read, a database that
+/// went away) is replaced by a new one under a new name.
+async fn work<J: Job>(context: Arc<Context>, concurrency: usize, bell: Bell, shutdown: CancellationToken) {
+    let process = Uuid::now_v7();
+    for start in 0u64.. {
+        let storage = PostgresStorage::<J>::new(&context.core.derived).with_config(queue::config(J::QUEUE));
+        let worker = WorkerBuilder::new(format!("{}/{process}/{start}", J::QUEUE).as_str())
+            .backend(storage.poll_with_stream(bell.stream()))
+            .data(context.clone())
+            .concurrency(concurrency)
+            .build(perform::<J>);
+        let stop = shutdown.clone();
+        let ended = worker
+            .run_until(async move {
+                stop.cancelled().await;
+                Ok::<(), std::io::Error>(())
+            })
+            .await;
+        if shutdown.is_cancelled() {
+            return;
+        }
+        if let Err(error) = ended {
+            tracing::warn!(queue = J::QUEUE, %error, "a queue's worker ended and is started again");
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(RESTART_AFTER) => {}
+        }
+    }
+}
+
+async fn perform<J: Job>(
+    job: J,
+    id: TaskId,
+    attempt: Attempt,
+    context: Data<Arc<Context>>,
+) -> Result<(), BoxDynError> {
+    let span = tracing::info_span!("job", queue = J::QUEUE, job.id = %id, attempt = attempt.current());
+    telemetry::set_parent(&span, job.traceparent());
+    async {
+        let attempts = i32::try_from(attempt.current()).unwrap_or(i32::MAX);
+        if attempts > MAX_ATTEMPTS {
+            // A job that takes its process down is handed out again without end otherwise.
+            return Err("the job was given up: it never came to an end".into());
+        }
+        let performed = AssertUnwindSafe(job.perform(&context)).catch_unwind().await;
+        let performed = performed.unwrap_or_else(|_| Err(anyhow::anyhow!("the job panicked")));
+        let Err(error) = performed else { return Ok(()) };
+        tracing::warn!(queue = J::QUEUE, attempt = attempts, "a job failed: {error:#}");
+        let pause = FIRST_RETRY_SECONDS * f64::from(attempts.clamp(1, MAX_ATTEMPTS) - 1).exp2();
+        queue::put_off(&context.core.derived, &id.to_string(), pause).await?;
+        Err(BoxDynError::from(format!("{error:#}")))
+    }
+    .instrument(span)
+    .await
+}

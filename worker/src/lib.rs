@@ -1,0 +1,45 @@
+//! Events in; read models, jobs and new events out.
+//!
+//! A worker process runs two subscriptions, the projection of the read models and the relay that
+//! turns events into jobs, the job queues, and the reaper of replies whose process crashed. Any
+//! number of worker processes may run: one at a time holds each subscription, all share the jobs.
+
+mod jobs;
+mod projections;
+mod reaper;
+mod relay;
+mod subscription;
+
+use std::time::Duration;
+
+use companion_adapters::core::Core;
+use companion_adapters::llm::Llm;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::jobs::Bell;
+
+/// How long running jobs may take to finish when the process stops; later they are handed back.
+const STOP_WITHIN: Duration = Duration::from_secs(30);
+
+/// Runs the background work until `shutdown`, then finishes or hands back running jobs.
+///
+/// # Errors
+/// When the client for the LLM can't be made.
+pub async fn run(core: Core, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let llm = Llm::new(&core.config.extraction, core.config.llm_timeout)?;
+    let bell = Bell::default();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(projections::run(core.clone(), shutdown.clone()));
+    tasks.spawn(relay::run(core.clone(), bell.clone(), shutdown.clone()));
+    tasks.spawn(reaper::run(core.clone(), shutdown.clone()));
+    for queue in jobs::queues(core, llm, &bell, &shutdown) {
+        tasks.spawn(queue);
+    }
+    shutdown.cancelled().await;
+    let finish = async { while tasks.join_next().await.is_some() {} };
+    if tokio::time::timeout(STOP_WITHIN, finish).await.is_err() {
+        tracing::warn!("some jobs did not finish in time; they are run again later");
+    }
+    Ok(())
+}

@@ -1,0 +1,32 @@
+//! `companion-worker`: the background work as a process of its own.
+
+use std::process::ExitCode;
+
+use companion_adapters::config::Config;
+use companion_adapters::core::Core;
+use companion_adapters::{shutdown, telemetry};
+use tokio_util::sync::CancellationToken;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("companion-worker: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> anyhow::Result<()> {
+    let config = Config::from_env()?;
+    let telemetry = telemetry::init(&config, "companion-worker").map_err(anyhow::Error::msg)?;
+    let core = Core::open(config).await?;
+    let stop = CancellationToken::new();
+    shutdown::on_signal(stop.clone())?;
+    tracing::info!("the worker runs");
+    let result = companion_worker::run(core.clone(), stop).await;
+    core.close().await;
+    tokio::task::spawn_blocking(move || telemetry.shutdown()).await?;
+    result
+}

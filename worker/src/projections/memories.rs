@@ -1,0 +1,24 @@
+//! Memories, and how far conversations have been read for them.
+
+use companion_adapters::memories;
+use companion_domain::events::{Event, Recorded};
+use sqlx::PgConnection;
+
+pub(super) async fn project(transaction: &mut PgConnection, recorded: &Recorded) -> Result<(), sqlx::Error> {
+    match &recorded.event {
+        Event::MemoryRecorded(event) => memories::record(transaction, recorded, event).await?,
+        Event::MemoryReinforced(event) => memories::reinforce(transaction, recorded, event).await?,
+        Event::MemorySuperseded(event) => memories::supersede(transaction, recorded, event).await?,
+        Event::ExtractionCompleted(event) => {
+            let through = event.through_version;
+            memories::move_cursor(transaction, recorded.user, event.conversation_id, through).await?;
+        }
+        Event::ConversationStarted(_)
+        | Event::UserMessageReceived(_)
+        | Event::ReplyStarted(_)
+        | Event::ReplyCompleted(_)
+        | Event::ReplyFailed(_)
+        | Event::UserRegistered(_) => return Ok(()),
+    }
+    memories::move_stream(transaction, recorded.user, recorded.version).await
+}

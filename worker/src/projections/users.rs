@@ -1,0 +1,25 @@
+//! Users: the id by which callers name them, and their time zone.
+
+use companion_adapters::messages;
+use companion_domain::events::{Event, Recorded};
+use sqlx::PgConnection;
+
+pub(super) async fn project(transaction: &mut PgConnection, recorded: &Recorded) -> Result<(), sqlx::Error> {
+    match &recorded.event {
+        Event::UserRegistered(event) => {
+            messages::note_user(transaction, recorded.user, Some(&event.external_id), None).await
+        }
+        Event::UserMessageReceived(event) => match &event.timezone {
+            Some(zone) => messages::note_user(transaction, recorded.user, None, Some(zone)).await,
+            None => Ok(()),
+        },
+        Event::ConversationStarted(_)
+        | Event::ReplyStarted(_)
+        | Event::ReplyCompleted(_)
+        | Event::ReplyFailed(_)
+        | Event::MemoryRecorded(_)
+        | Event::MemoryReinforced(_)
+        | Event::MemorySuperseded(_)
+        | Event::ExtractionCompleted(_) => Ok(()),
+    }
+}
