@@ -1,0 +1,51 @@
+//! What every operation has at hand.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use companion_adapters::core::Core;
+use companion_adapters::llm::Llm;
+use tokio::sync::Mutex;
+use uuid::Uuid;
+
+use crate::commands::reply::Replies;
+
+/// How old the answer to "does the LLM answer?" may be.
+const LLM_CHECK: Duration = Duration::from_secs(8);
+
+/// The open parts of the API. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct App {
+    pub(crate) core: Core,
+    pub(crate) llm: Llm,
+    /// This process, as the holder of leases on replies.
+    pub(crate) process: Uuid,
+    pub(crate) replies: Replies,
+    llm_check: Arc<Mutex<Option<(Instant, bool)>>>,
+}
+
+impl App {
+    pub(crate) fn new(core: Core) -> anyhow::Result<Self> {
+        let llm = Llm::new(&core.config.llm, core.config.llm_timeout)?;
+        Ok(Self {
+            core,
+            llm,
+            process: Uuid::now_v7(),
+            replies: Replies::default(),
+            llm_check: Arc::default(),
+        })
+    }
+
+    /// Whether the LLM answered when it was last asked, a few seconds ago at most.
+    pub(crate) async fn llm_answers(&self) -> bool {
+        let mut last = self.llm_check.lock().await;
+        match *last {
+            Some((at, answers)) if at.elapsed() < LLM_CHECK => answers,
+            _ => {
+                let answers = self.llm.ping().await;
+                *last = Some((Instant::now(), answers));
+                answers
+            }
+        }
+    }
+}

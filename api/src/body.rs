@@ -1,0 +1,140 @@
+//! A JSON body that is checked against the schema the documentation shows, so that every fault is
+//! told at once and names its field, never its value.
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, RwLock};
+
+use jsonschema::{Draft, Validator};
+use poem::{Request, RequestBody};
+use poem_openapi::error::ContentTypeError;
+use poem_openapi::payload::{Json, Payload};
+use poem_openapi::registry::{MetaMediaType, MetaRequest, MetaSchemaRef, Registry};
+use poem_openapi::types::{ParseFromJSON, Type};
+use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::error::{FieldError, Problem};
+
+/// The largest body, bytes.
+const MAX_BODY: usize = 1 << 20;
+
+/// A JSON body, parsed and checked.
+pub(crate) struct JsonBody<T>(pub(crate) T);
+
+impl<T: Type> Payload for JsonBody<T> {
+    const CONTENT_TYPE: &'static str = "application/json";
+
+    fn schema_ref() -> MetaSchemaRef {
+        T::schema_ref()
+    }
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
+}
+
+impl<'a, T: ParseFromJSON + Send> ApiExtractor<'a> for JsonBody<T> {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
+
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        <Self as Payload>::register(registry);
+    }
+
+    fn request_meta() -> Option<MetaRequest> {
+        let media = MetaMediaType { content_type: Self::CONTENT_TYPE, schema: Self::schema_ref() };
+        Some(MetaRequest { description: None, content: vec![media], required: true })
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        body: &mut RequestBody,
+        _options: ExtractParamOptions<()>,
+    ) -> poem::Result<Self> {
+        let bytes = body.take()?.into_bytes_limit(MAX_BODY).await?;
+        if bytes.is_empty() {
+            return Err(Problem::malformed("The body is empty. Send a JSON object.").into());
+        }
+        match request.content_type() {
+            Some(content_type) if Json::<T>::check_content_type(content_type) => {}
+            _ => return Err(ContentTypeError::ExpectContentType.into()),
+        }
+        Ok(Self(parse(&bytes)?))
+    }
+}
+
+/// Reads a body, for those who have it in another way.
+fn parse<T: ParseFromJSON>(bytes: &[u8]) -> Result<T, Problem> {
+    if std::str::from_utf8(bytes).is_err() {
+        return Err(Problem::malformed("The body is not valid UTF-8."));
+    }
+    let mut value: Value = serde_json::from_slice(bytes).map_err(|error| {
+        let place = format!("line {}, column {}", error.line(), error.column());
+        Problem::malformed(format!("The body is not valid JSON ({place})."))
+    })?;
+    // An optional field may be null; the schema language of OpenAPI 3.0 has no word for that.
+    if let Some(object) = value.as_object_mut() {
+        object.retain(|_, value| !value.is_null());
+    }
+    let errors: Vec<FieldError> = validator::<T>()?.iter_errors(&value).map(|error| field_error(&error)).collect();
+    if !errors.is_empty() {
+        return Err(Problem::invalid(errors));
+    }
+    T::parse_from_json(Some(value)).map_err(|_| Problem::invalid_field("body", "has a value that it can't have"))
+}
+
+fn field_error(error: &jsonschema::ValidationError<'_>) -> FieldError {
+    use jsonschema::error::ValidationErrorKind as Kind;
+    let path = error.instance_path().as_str().trim_start_matches('/').replace('/', ".");
+    let (field, message) = match error.kind() {
+        Kind::Required { property } => {
+            (property.as_str().unwrap_or_default().to_owned(), "is missing".to_owned())
+        }
+        Kind::Type { .. } | Kind::Format { .. } | Kind::Enum { .. } => (path, shape(error)),
+        Kind::MinLength { limit } => (path, format!("must have at least {limit} characters")),
+        Kind::MaxLength { limit } => (path, format!("must have at most {limit} characters")),
+        Kind::Minimum { limit } => (path, format!("must be at least {limit}")),
+        Kind::Maximum { limit } => (path, format!("must be at most {limit}")),
+        Kind::MinItems { limit } => (path, format!("must have at least {limit} items")),
+        Kind::MaxItems { limit } => (path, format!("must have at most {limit} items")),
+        _ => (path, "has a value that it can't have".to_owned()),
+    };
+    FieldError { field: if field.is_empty() { "body".to_owned() } else { field }, message }
+}
+
+/// What a field should be, in the words of the schema, without its value.
+fn shape(error: &jsonschema::ValidationError<'_>) -> String {
+    let masked = error.masked_with("the value").to_string();
+    let rest = masked.strip_prefix("the value ").unwrap_or(&masked);
+    rest.replacen("is not of type", "must be of type", 1).replacen("is not a", "must be a", 1).replacen("is not one of", "must be one of", 1)
+}
+
+/// The check for a type, made once from its OpenAPI schema.
+fn validator<T: Type>() -> Result<Arc<Validator>, Problem> {
+    static VALIDATORS: LazyLock<RwLock<HashMap<String, Arc<Validator>>>> = LazyLock::new(RwLock::default);
+    let name = T::name().into_owned();
+    let read = VALIDATORS.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if let Some(validator) = read.get(&name) {
+        return Ok(validator.clone());
+    }
+    drop(read);
+    let mut registry = Registry::new();
+    T::register(&mut registry);
+    let schema = json!({ "$ref": format!("#/components/schemas/{name}"), "components": { "schemas": registry.schemas } });
+    let validator = jsonschema::options()
+        .with_draft(Draft::Draft4)
+        .should_validate_formats(true)
+        .with_format("uuid", |text| Uuid::parse_str(text).is_ok())
+        .build(&schema)
+        .map(Arc::new)
+        .map_err(|error| {
+            tracing::error!("the schema {name} can't be used: {error}");
+            Problem::malformed("This request can't be checked.")
+        })?;
+    let mut write = VALIDATORS.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+    Ok(write.entry(name).or_insert(validator).clone())
+}
+

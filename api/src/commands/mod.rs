@@ -1,0 +1,5 @@
+//! What changes something: each file ends in an append to the log.
+
+pub(crate) mod chat;
+pub(crate) mod reply;
+pub(crate) mod sse;

@@ -1,0 +1,132 @@
+//! The way of every request: its id, its trace, its route, and its errors in one form.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use companion_adapters::telemetry;
+use poem::endpoint::make_sync;
+use poem::http::{Method, StatusCode, header};
+use poem::web::Html;
+use poem::{Endpoint, EndpointExt, IntoResponse, Request, Response, Route};
+use poem_openapi::OpenApiService;
+use tracing::Instrument;
+use uuid::Uuid;
+
+use crate::app::App;
+use crate::commands::chat::ChatApi;
+use crate::error::Problem;
+use crate::queries::conversations::ConversationsApi;
+use crate::queries::health::HealthApi;
+use crate::queries::memories::MemoriesApi;
+
+const X_REQUEST_ID: &str = "x-request-id";
+
+tokio::task_local! {
+    static REQUEST_ID: String;
+}
+
+/// The id of the request that is being answered; empty outside of one.
+pub(crate) fn request_id() -> String {
+    REQUEST_ID.try_with(Clone::clone).unwrap_or_default()
+}
+
+/// All routes of the service.
+pub(crate) fn routes(app: App) -> impl Endpoint<Output = Response> {
+    let apis = (ChatApi, ConversationsApi, MemoriesApi, HealthApi);
+    let service = OpenApiService::new(apis, "AI companion", env!("CARGO_PKG_VERSION"))
+        .description("An AI companion that remembers. Every resource belongs to the user of the credential.");
+    let spec = service.spec();
+    let allowed = Arc::new(allowed_methods(&spec));
+    let swagger = service.swagger_ui();
+    // The page links a font from elsewhere; it is to work without.
+    let redoc: String =
+        service.redoc_html().lines().filter(|line| !line.contains("fonts.googleapis.com")).collect::<Vec<_>>().join("\n");
+    Route::new()
+        .at("/openapi.json", make_sync(move |_| spec.clone().with_content_type("application/json")))
+        .nest("/docs", swagger)
+        .at("/redoc", make_sync(move |_| Html(redoc.clone())))
+        .nest("/", service)
+        .data(app)
+        .around(move |endpoint, request| answer(endpoint, request, allowed.clone()))
+}
+
+/// Answers a request within its id and trace; whatever goes wrong leaves in the one form of errors.
+async fn answer<E>(endpoint: Arc<E>, request: Request, allowed: Arc<Allowed>) -> poem::Result<Response>
+where
+    E: Endpoint,
+    E::Output: IntoResponse,
+{
+    let id = request
+        .header(X_REQUEST_ID)
+        .filter(|id| is_well_formed(id))
+        .map_or_else(|| Uuid::now_v7().to_string(), str::to_owned);
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let span = tracing::info_span!(
+        "request",
+        otel.name = tracing::field::Empty,
+        http.request.method = %method,
+        http.response.status_code = tracing::field::Empty,
+        request.id = %id,
+    );
+    telemetry::set_parent(&span, request.header("traceparent"));
+    let answered = async {
+        let result = endpoint.call(request).await;
+        let mut response = match result {
+            Ok(output) => output.into_response(),
+            Err(error) => {
+                let mut problem = Problem::of(&error);
+                if error.status() == StatusCode::METHOD_NOT_ALLOWED {
+                    problem = problem.header(header::ALLOW, allowed.of(&path));
+                }
+                problem.into_response()
+            }
+        };
+        if let Ok(id) = request_id().parse() {
+            response.headers_mut().insert(X_REQUEST_ID, id);
+        }
+        let status = response.status();
+        tracing::Span::current().record("http.response.status_code", status.as_u16());
+        tracing::debug!(status = status.as_u16(), "answered");
+        response
+    };
+    Ok(REQUEST_ID.scope(id, answered).instrument(span).await)
+}
+
+/// Whether a caller's request id can be taken over: 1 to 128 characters that need no escaping.
+fn is_well_formed(id: &str) -> bool {
+    (1..=128).contains(&id.len()) && id.bytes().all(|c| c.is_ascii_alphanumeric() || b"._-".contains(&c))
+}
+
+/// The methods that each path takes, read off the OpenAPI document.
+struct Allowed(BTreeMap<String, String>);
+
+fn allowed_methods(spec: &str) -> Allowed {
+    let document: serde_json::Value = serde_json::from_str(spec).unwrap_or_default();
+    let mut allowed = BTreeMap::new();
+    for (path, operations) in document["paths"].as_object().into_iter().flatten() {
+        let methods: Vec<String> =
+            operations.as_object().into_iter().flatten().map(|(method, _)| method.to_uppercase()).collect();
+        allowed.insert(path.clone(), methods.join(", "));
+    }
+    Allowed(allowed)
+}
+
+impl Allowed {
+    /// The methods of a path; a segment in braces stands for any.
+    fn of(&self, path: &str) -> String {
+        let matches = |template: &str| {
+            let (mut a, mut b) = (template.split('/'), path.split('/'));
+            loop {
+                match (a.next(), b.next()) {
+                    (None, None) => return true,
+                    (Some(a), Some(b)) if a == b || a.starts_with('{') => {}
+                    _ => return false,
+                }
+            }
+        };
+        self.0
+            .iter()
+            .find(|(template, _)| matches(template))
+            .map_or_else(|| Method::GET.to_string(), |(_, methods)| methods.clone())
+    }
+}

@@ -1,0 +1,34 @@
+//! `companion-api`: the HTTP API as a process of its own.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use companion_adapters::config::Config;
+use companion_adapters::core::Core;
+use companion_adapters::{shutdown, telemetry};
+use tokio_util::sync::CancellationToken;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("companion-api: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> anyhow::Result<()> {
+    let config = Config::from_env()?;
+    let telemetry = telemetry::init(&config, "companion-api").map_err(anyhow::Error::msg)?;
+    let listener = companion_api::bind(SocketAddr::new(config.host, config.port))?;
+    let core = Core::open(config).await?;
+    let stop = CancellationToken::new();
+    shutdown::on_signal(stop.clone())?;
+    tracing::info!(address = %listener.local_addr()?, "the API listens");
+    let result = companion_api::serve(core.clone(), listener, stop).await;
+    core.close().await;
+    tokio::task::spawn_blocking(move || telemetry.shutdown()).await?;
+    result
+}
