@@ -6,6 +6,8 @@
     reason = "a test says what went wrong by panicking, and a bench by printing"
 )]
 
+pub mod app;
+pub mod database;
 pub mod eventually;
 pub mod http;
 pub mod llm;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sqlx::PgPool;
 
 use crate::buffer::{Buffer, InvalidRedis};
-use crate::config::{Config, Secret};
+use crate::config::Config;
 use crate::database::{self, DatabaseError};
 use crate::embedder::{EmbedError, Embedder};
 use crate::event_store::EventStore;
@@ -30,6 +30,13 @@ pub struct Core {
     pub buffer: Buffer,
     /// The embedding model.
     pub embedder: Embedder,
+}
+
+/// The log and the pools to its database.
+struct Log {
+    pool: PgPool,
+    derived: PgPool,
+    store: EventStore,
 }
 
 /// Why a process can't start. Texts say what to do.
@@ -58,22 +65,35 @@ impl Core {
     /// # Errors
     /// [`StartError`] that says what is wrong and what mends it.
     pub async fn open(config: Config) -> Result<Self, StartError> {
-        let url = config.postgres_url.clone().ok_or(StartError::NoDatabase)?;
         let embedder = Embedder::load(&config);
-        let (log, embedder) = tokio::join!(Self::open_log(&config, &url), embedder);
-        let ((pool, derived, store), embedder) = (log?, embedder?);
+        let (log, embedder) = tokio::join!(Self::open_log(&config), embedder);
+        Self::assemble(config, log?, embedder?).await
+    }
+
+    /// The same with an embedding model that is loaded already.
+    ///
+    /// # Errors
+    /// [`StartError`] that says what is wrong and what mends it.
+    pub async fn open_with(config: Config, embedder: Embedder) -> Result<Self, StartError> {
+        let log = Self::open_log(&config).await?;
+        Self::assemble(config, log, embedder).await
+    }
+
+    async fn assemble(config: Config, log: Log, embedder: Embedder) -> Result<Self, StartError> {
         let buffer = Buffer::new(&config).await?;
+        let Log { pool, derived, store } = log;
         Ok(Self { config: Arc::new(config), pool, derived, store, buffer, embedder })
     }
 
-    async fn open_log(config: &Config, url: &Secret) -> Result<(PgPool, PgPool, EventStore), StartError> {
+    async fn open_log(config: &Config) -> Result<Log, StartError> {
+        let url = config.postgres_url.as_ref().ok_or(StartError::NoDatabase)?;
         let vault = Vault::new(&vault::master_key(config)?)?;
         let pool = database::connect(url, CONNECTIONS, true).await?;
         let derived = database::connect(url, CONNECTIONS, false).await?;
         database::check(&pool, config).await?;
         vault.check(&pool).await?;
         let store = EventStore::new(pool.clone(), vault);
-        Ok((pool, derived, store))
+        Ok(Log { pool, derived, store })
     }
 
     /// Closes the connections; to be called when nothing uses them any more.

@@ -1,0 +1,43 @@
+//! What the commands say: results on standard output, progress on standard error.
+
+use std::fmt::Display;
+use std::future::Future;
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Writes a line to standard output. Nobody reading is no error.
+pub(crate) fn line(text: impl Display) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// Writes a line to standard error.
+pub(crate) fn note(text: impl Display) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// Does a step of the set-up, and says which and how long it took: on a terminal with a spinner
+/// while it lasts.
+pub(crate) async fn step<T, E>(
+    name: &str,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    let begun = Instant::now();
+    let spinner = std::io::stderr().is_terminal().then(|| {
+        let style = ProgressStyle::with_template("{spinner} {msg} … {elapsed}");
+        let spinner = ProgressBar::new_spinner()
+            .with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
+            .with_message(name.to_owned());
+        spinner.enable_steady_tick(Duration::from_millis(100));
+        spinner
+    });
+    let result = work.await;
+    if let Some(spinner) = spinner {
+        spinner.finish_and_clear();
+    }
+    if result.is_ok() {
+        note(format_args!("==> {name}: done in {:.1} s", begun.elapsed().as_secs_f64()));
+    }
+    result
+}
