@@ -26,12 +26,16 @@ pub(crate) async fn run(core: Core, shutdown: CancellationToken) {
             tracing::warn!("crashed replies could not be ended: {error:#}");
         }
         if round.is_multiple_of(SWEEP_EVERY)
-            && let Err(error) = queue::sweep(&core.derived).await
+            && let Err(error) = sweep(&core).await
         {
             tracing::warn!("the job queue could not be swept: {error}");
         }
         round = round.wrapping_add(1);
     }
+}
+
+async fn sweep(core: &Core) -> Result<(), sqlx::Error> {
+    queue::sweep(&mut *core.derived.acquire().await?).await
 }
 
 async fn reap(core: &Core) -> anyhow::Result<()> {

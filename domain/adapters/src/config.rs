@@ -347,6 +347,16 @@ impl Config {
             log_format: v.choice("LOG_FORMAT", &[("text", LogFormat::Text), ("json", LogFormat::Json)], LogFormat::Text)?,
             companion_home: v.get("COMPANION_HOME").map_or_else(|| PathBuf::from(".companion"), PathBuf::from),
         };
+        if config.prompt_budget() == 0 {
+            return Err(ConfigError::Invalid(InvalidSetting {
+                variable: "LLM_CONTEXT_TOKENS",
+                problem: format!(
+                    "is {}, which leaves no room for a prompt beside LM_STUDIO_MAX_TOKENS={}",
+                    config.llm_context_tokens, config.llm_max_tokens
+                ),
+                example: "4096",
+            }));
+        }
         if environment == Environment::Production {
             let weak = config.weaknesses(&v);
             if !weak.is_empty() {

@@ -111,15 +111,22 @@ pub async fn pending(executor: impl PgExecutor<'_>) -> Result<i64, sqlx::Error> 
         .await
 }
 
-/// Removes jobs that ended well more than a day ago. Dead ones stay for the operator.
+/// Removes jobs that ended well more than a day ago, and workers not seen for as long. Dead jobs stay
+/// for the operator.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn sweep(executor: impl PgExecutor<'_>) -> Result<u64, sqlx::Error> {
-    let swept = sqlx::query("DELETE FROM apalis.jobs WHERE status = 'Done' AND done_at < now() - interval '1 day'")
-        .execute(executor)
+pub async fn sweep(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("DELETE FROM apalis.jobs WHERE status = 'Done' AND done_at < now() - interval '1 day'")
+        .execute(&mut *connection)
         .await?;
-    Ok(swept.rows_affected())
+    sqlx::query(
+        "DELETE FROM apalis.workers w WHERE w.last_seen < now() - interval '1 day'
+         AND NOT EXISTS (SELECT FROM apalis.jobs j WHERE j.lock_by = w.id)",
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// How a queue is worked: one job at a time, as apalis sends no heartbeat while it holds more.

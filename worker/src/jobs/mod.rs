@@ -59,6 +59,8 @@ impl Bell {
 pub(crate) struct Context {
     core: Core,
     llm: Llm,
+    /// Names this process among the workers of a queue.
+    process: Uuid,
 }
 
 type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -66,7 +68,7 @@ type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// Every queue of the service, each as a task that runs until shutdown.
 pub(crate) fn queues(core: Core, llm: Llm, bell: &Bell, shutdown: &CancellationToken) -> Vec<Running> {
     let extract_concurrency = core.config.extraction_concurrency;
-    let context = Arc::new(Context { core, llm });
+    let context = Arc::new(Context { core, llm, process: Uuid::now_v7() });
     vec![
         Box::pin(work::<ExtractJob>(context.clone(), extract_concurrency, bell.clone(), shutdown.clone())),
         Box::pin(work::<EmbedJob>(context, EMBED_CONCURRENCY, bell.clone(), shutdown.clone())),
@@ -86,10 +88,9 @@ trait Job: Serialize + DeserializeOwned + Send + Sync + Unpin + 'static {
 /// Works a queue until shutdown. A worker that ends (a payload that it can't read, a database that
 /// went away) is replaced by a new one under a new name.
 async fn work<J: Job>(context: Arc<Context>, concurrency: usize, bell: Bell, shutdown: CancellationToken) {
-    let process = Uuid::now_v7();
     for start in 0u64.. {
         let storage = PostgresStorage::<J>::new(&context.core.derived).with_config(queue::config(J::QUEUE));
-        let worker = WorkerBuilder::new(format!("{}/{process}/{start}", J::QUEUE).as_str())
+        let worker = WorkerBuilder::new(format!("{}/{}/{start}", J::QUEUE, context.process).as_str())
             .backend(storage.poll_with_stream(bell.stream()))
             .data(context.clone())
             .concurrency(concurrency)
