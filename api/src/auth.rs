@@ -17,7 +17,9 @@ pub(crate) struct Caller(pub(crate) ExternalUserId);
 
 impl<'a> FromRequest<'a> for Caller {
     async fn from_request(request: &'a Request, _body: &mut RequestBody) -> poem::Result<Self> {
-        let app: &App = request.data().ok_or_else(|| Problem::unauthorized("Send a credential."))?;
+        let app: &App = request
+            .data()
+            .ok_or_else(|| Problem::unauthorized("Send a credential."))?;
         Ok(Self(judge(&app.core.config, request)?))
     }
 }
@@ -31,19 +33,30 @@ fn judge(config: &Config, request: &Request) -> Result<ExternalUserId, Problem> 
     if request.headers().contains_key("x-api-key") {
         return Err(Problem::unauthorized("This API key is not accepted."));
     }
-    let named = request.headers().get(X_USER_ID).filter(|value| !value.is_empty());
+    let named = request
+        .headers()
+        .get(X_USER_ID)
+        .filter(|value| !value.is_empty());
     let allowed = config.allow_x_user_id || !config.require_authentication;
     match named {
         Some(value) if allowed => value
             .to_str()
             .ok()
             .and_then(|text| ExternalUserId::parse(text).ok())
-            .ok_or_else(|| Problem::invalid_field("X-User-Id", companion_domain::ids::InvalidUserId.to_string())),
-        Some(_) => Err(Problem::unauthorized("X-User-Id is not accepted here. Send a bearer token or an API key.")),
-        None if !config.require_authentication => {
-            ExternalUserId::parse(DEFAULT_USER).map_err(|error| Problem::unauthorized(error.to_string()))
-        }
-        None if allowed => Err(Problem::unauthorized("Send the header X-User-Id, for example X-User-Id: alice.")),
+            .ok_or_else(|| {
+                Problem::invalid_field(
+                    "X-User-Id",
+                    companion_domain::ids::InvalidUserId.to_string(),
+                )
+            }),
+        Some(_) => Err(Problem::unauthorized(
+            "X-User-Id is not accepted here. Send a bearer token or an API key.",
+        )),
+        None if !config.require_authentication => ExternalUserId::parse(DEFAULT_USER)
+            .map_err(|error| Problem::unauthorized(error.to_string())),
+        None if allowed => Err(Problem::unauthorized(
+            "Send the header X-User-Id, for example X-User-Id: alice.",
+        )),
         None => Err(Problem::unauthorized("Send a bearer token or an API key.")),
     }
 }

@@ -45,8 +45,15 @@ impl<'a, T: ParseFromJSON + Send> ApiExtractor<'a> for JsonBody<T> {
     }
 
     fn request_meta() -> Option<MetaRequest> {
-        let media = MetaMediaType { content_type: Self::CONTENT_TYPE, schema: Self::schema_ref() };
-        Some(MetaRequest { description: None, content: vec![media], required: true })
+        let media = MetaMediaType {
+            content_type: Self::CONTENT_TYPE,
+            schema: Self::schema_ref(),
+        };
+        Some(MetaRequest {
+            description: None,
+            content: vec![media],
+            required: true,
+        })
     }
 
     async fn from_request(
@@ -79,20 +86,29 @@ fn parse<T: ParseFromJSON>(bytes: &[u8]) -> Result<T, Problem> {
     if let Some(object) = value.as_object_mut() {
         object.retain(|_, value| !value.is_null());
     }
-    let errors: Vec<FieldError> = validator::<T>()?.iter_errors(&value).map(|error| field_error(&error)).collect();
+    let errors: Vec<FieldError> = validator::<T>()?
+        .iter_errors(&value)
+        .map(|error| field_error(&error))
+        .collect();
     if !errors.is_empty() {
         return Err(Problem::invalid(errors));
     }
-    T::parse_from_json(Some(value)).map_err(|_| Problem::invalid_field("body", "has a value that it can't have"))
+    T::parse_from_json(Some(value))
+        .map_err(|_| Problem::invalid_field("body", "has a value that it can't have"))
 }
 
 fn field_error(error: &jsonschema::ValidationError<'_>) -> FieldError {
     use jsonschema::error::ValidationErrorKind as Kind;
-    let path = error.instance_path().as_str().trim_start_matches('/').replace('/', ".");
+    let path = error
+        .instance_path()
+        .as_str()
+        .trim_start_matches('/')
+        .replace('/', ".");
     let (field, message) = match error.kind() {
-        Kind::Required { property } => {
-            (property.as_str().unwrap_or_default().to_owned(), "is missing".to_owned())
-        }
+        Kind::Required { property } => (
+            property.as_str().unwrap_or_default().to_owned(),
+            "is missing".to_owned(),
+        ),
         Kind::Type { .. } | Kind::Format { .. } | Kind::Enum { .. } => (path, shape(error)),
         Kind::MinLength { limit } => (path, format!("must have at least {limit} characters")),
         Kind::MaxLength { limit } => (path, format!("must have at most {limit} characters")),
@@ -102,21 +118,33 @@ fn field_error(error: &jsonschema::ValidationError<'_>) -> FieldError {
         Kind::MaxItems { limit } => (path, format!("must have at most {limit} items")),
         _ => (path, "has a value that it can't have".to_owned()),
     };
-    FieldError { field: if field.is_empty() { "body".to_owned() } else { field }, message }
+    FieldError {
+        field: if field.is_empty() {
+            "body".to_owned()
+        } else {
+            field
+        },
+        message,
+    }
 }
 
 /// What a field should be, in the words of the schema, without its value.
 fn shape(error: &jsonschema::ValidationError<'_>) -> String {
     let masked = error.masked_with("the value").to_string();
     let rest = masked.strip_prefix("the value ").unwrap_or(&masked);
-    rest.replacen("is not of type", "must be of type", 1).replacen("is not a", "must be a", 1).replacen("is not one of", "must be one of", 1)
+    rest.replacen("is not of type", "must be of type", 1)
+        .replacen("is not a", "must be a", 1)
+        .replacen("is not one of", "must be one of", 1)
 }
 
 /// The check for a type, made once from its OpenAPI schema.
 fn validator<T: Type>() -> Result<Arc<Validator>, Problem> {
-    static VALIDATORS: LazyLock<RwLock<HashMap<String, Arc<Validator>>>> = LazyLock::new(RwLock::default);
+    static VALIDATORS: LazyLock<RwLock<HashMap<String, Arc<Validator>>>> =
+        LazyLock::new(RwLock::default);
     let name = T::name().into_owned();
-    let read = VALIDATORS.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let read = VALIDATORS
+        .read()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     if let Some(validator) = read.get(&name) {
         return Ok(validator.clone());
     }
@@ -134,7 +162,8 @@ fn validator<T: Type>() -> Result<Arc<Validator>, Problem> {
             tracing::error!("the schema {name} can't be used: {error}");
             Problem::malformed("This request can't be checked.")
         })?;
-    let mut write = VALIDATORS.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut write = VALIDATORS
+        .write()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     Ok(write.entry(name).or_insert(validator).clone())
 }
-

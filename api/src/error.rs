@@ -80,30 +80,48 @@ impl Problem {
 
     /// 401: no credential, or none that is accepted.
     pub(crate) fn unauthorized(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail).header(header::WWW_AUTHENTICATE, "Bearer")
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
+            .header(header::WWW_AUTHENTICATE, "Bearer")
     }
 
     /// 404: there is no such thing, or it is another user's, which looks the same.
     pub(crate) fn not_found(what: &str) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not_found", format!("There is no {what} with this id."))
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "not_found",
+            format!("There is no {what} with this id."),
+        )
     }
 
     /// 422: fields have values that they can't have.
     pub(crate) fn invalid(errors: Vec<FieldError>) -> Self {
         let fields: Vec<&str> = errors.iter().map(|error| error.field.as_str()).collect();
         let detail = format!("Correct what is said about: {}.", fields.join(", "));
-        Self { errors: Some(errors), ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "validation_failed", detail) }
+        Self {
+            errors: Some(errors),
+            ..Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "validation_failed",
+                detail,
+            )
+        }
     }
 
     /// 422 for one field.
     pub(crate) fn invalid_field(field: &str, message: impl Into<String>) -> Self {
-        Self::invalid(vec![FieldError { field: field.to_owned(), message: message.into() }])
+        Self::invalid(vec![FieldError {
+            field: field.to_owned(),
+            message: message.into(),
+        }])
     }
 
     /// 409: a reply is still running.
     pub(crate) fn busy(reply_id: Uuid) -> Self {
         let detail = "A reply in this conversation is still running. Wait until it is done, then send the message again.";
-        Self { reply_id: Some(reply_id), ..Self::new(StatusCode::CONFLICT, "conversation_busy", detail) }
+        Self {
+            reply_id: Some(reply_id),
+            ..Self::new(StatusCode::CONFLICT, "conversation_busy", detail)
+        }
     }
 
     /// The reply failed, told as a status: for callers who did not ask for a stream.
@@ -128,7 +146,12 @@ impl Problem {
     /// 503: the database can't be used now.
     pub(crate) fn database() -> Self {
         let detail = "The database does not answer. Nothing was lost; try again in a moment.";
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "database_unavailable", detail).header(header::RETRY_AFTER, "2")
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "database_unavailable",
+            detail,
+        )
+        .header(header::RETRY_AFTER, "2")
     }
 
     /// 500: a fault of the service. The log has the rest.
@@ -148,25 +171,42 @@ impl Problem {
             return problem.clone();
         }
         if error.is::<NotFoundError>() {
-            return Self::new(StatusCode::NOT_FOUND, "not_found", "There is nothing at this path. GET /docs shows what there is.");
+            return Self::new(
+                StatusCode::NOT_FOUND,
+                "not_found",
+                "There is nothing at this path. GET /docs shows what there is.",
+            );
         }
         if error.is::<MethodNotAllowedError>() {
-            return Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "This path does not take this method. The Allow header lists those that it takes.");
+            return Self::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                "This path does not take this method. The Allow header lists those that it takes.",
+            );
         }
         if error.is::<ParsePathError>() {
             return Self::not_found("resource");
         }
         if let Some(error) = error.downcast_ref::<ParseParamError>() {
-            return Self::invalid_field(error.name, "has a value that it can't have; GET /docs says what it takes");
+            return Self::invalid_field(
+                error.name,
+                "has a value that it can't have; GET /docs says what it takes",
+            );
         }
         if error.is::<ContentTypeError>() {
-            return Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "Send JSON with the header Content-Type: application/json.");
+            return Self::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported_media_type",
+                "Send JSON with the header Content-Type: application/json.",
+            );
         }
         if let Some(error) = error.downcast_ref::<ReadBodyError>() {
             return match error {
-                ReadBodyError::PayloadTooLarge => {
-                    Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "The body is larger than 1 MiB.")
-                }
+                ReadBodyError::PayloadTooLarge => Self::new(
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    "body_too_large",
+                    "The body is larger than 1 MiB.",
+                ),
                 _ => Self::malformed("The body ended before it was whole."),
             };
         }
@@ -175,7 +215,13 @@ impl Problem {
                 tracing::error!("a request failed: {error}");
                 Self::internal()
             }
-            status => Self::new(status, "refused", status.canonical_reason().unwrap_or("The request was refused.")),
+            status => Self::new(
+                status,
+                "refused",
+                status
+                    .canonical_reason()
+                    .unwrap_or("The request was refused."),
+            ),
         }
     }
 }
@@ -205,7 +251,9 @@ impl IntoResponse for Problem {
         };
         let mut response = Json(body).into_response();
         response.set_status(self.status);
-        response.headers_mut().insert(header::CONTENT_TYPE, PROBLEM_JSON);
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, PROBLEM_JSON);
         for (name, value) in self.headers {
             if let Ok(value) = value.parse() {
                 response.headers_mut().insert(name, value);
@@ -215,7 +263,8 @@ impl IntoResponse for Problem {
     }
 }
 
-const PROBLEM_JSON: header::HeaderValue = header::HeaderValue::from_static("application/problem+json");
+const PROBLEM_JSON: header::HeaderValue =
+    header::HeaderValue::from_static("application/problem+json");
 
 /// The statuses that an operation may answer with, for the documentation.
 const DOCUMENTED: [(u16, &str); 9] = [
@@ -283,9 +332,10 @@ impl From<AppendError> for Problem {
                 "conflict",
                 "Too many requests change this at once. Send the request again.",
             ),
-            AppendError::KeyReused => {
-                Self::invalid_field("Idempotency-Key", "was used for another request; choose a new key")
-            }
+            AppendError::KeyReused => Self::invalid_field(
+                "Idempotency-Key",
+                "was used for another request; choose a new key",
+            ),
             AppendError::Vault(error) => {
                 tracing::error!("an event could not be sealed: {error}");
                 Self::internal()

@@ -33,16 +33,24 @@ pub(crate) fn request_id() -> String {
 /// All routes of the service.
 pub(crate) fn routes(app: App) -> impl Endpoint<Output = Response> {
     let apis = (ChatApi, ConversationsApi, MemoriesApi, HealthApi);
-    let service = OpenApiService::new(apis, "AI companion", env!("CARGO_PKG_VERSION"))
-        .description("An AI companion that remembers. Every resource belongs to the user of the credential.");
+    let service = OpenApiService::new(apis, "AI companion", env!("CARGO_PKG_VERSION")).description(
+        "An AI companion that remembers. Every resource belongs to the user of the credential.",
+    );
     let spec = service.spec();
     let allowed = Arc::new(allowed_methods(&spec));
     let swagger = service.swagger_ui();
     // The page links a font from elsewhere; it is to work without.
-    let redoc: String =
-        service.redoc_html().lines().filter(|line| !line.contains("fonts.googleapis.com")).collect::<Vec<_>>().join("\n");
+    let redoc: String = service
+        .redoc_html()
+        .lines()
+        .filter(|line| !line.contains("fonts.googleapis.com"))
+        .collect::<Vec<_>>()
+        .join("\n");
     Route::new()
-        .at("/openapi.json", make_sync(move |_| spec.clone().with_content_type("application/json")))
+        .at(
+            "/openapi.json",
+            make_sync(move |_| spec.clone().with_content_type("application/json")),
+        )
         .nest("/docs", swagger)
         .at("/redoc", make_sync(move |_| Html(redoc.clone())))
         .nest("/", service)
@@ -51,7 +59,11 @@ pub(crate) fn routes(app: App) -> impl Endpoint<Output = Response> {
 }
 
 /// Answers a request within its id and trace; whatever goes wrong leaves in the one form of errors.
-async fn answer<E>(endpoint: Arc<E>, request: Request, allowed: Arc<Allowed>) -> poem::Result<Response>
+async fn answer<E>(
+    endpoint: Arc<E>,
+    request: Request,
+    allowed: Arc<Allowed>,
+) -> poem::Result<Response>
 where
     E: Endpoint,
     E::Output: IntoResponse,
@@ -94,7 +106,10 @@ where
 
 /// Whether a caller's request id can be taken over: 1 to 128 characters that need no escaping.
 fn is_well_formed(id: &str) -> bool {
-    (1..=128).contains(&id.len()) && id.bytes().all(|c| c.is_ascii_alphanumeric() || b"._-".contains(&c))
+    (1..=128).contains(&id.len())
+        && id
+            .bytes()
+            .all(|c| c.is_ascii_alphanumeric() || b"._-".contains(&c))
 }
 
 /// The methods that each path takes, read off the OpenAPI document.
@@ -104,8 +119,12 @@ fn allowed_methods(spec: &str) -> Allowed {
     let document: serde_json::Value = serde_json::from_str(spec).unwrap_or_default();
     let mut allowed = BTreeMap::new();
     for (path, operations) in document["paths"].as_object().into_iter().flatten() {
-        let methods: Vec<String> =
-            operations.as_object().into_iter().flatten().map(|(method, _)| method.to_uppercase()).collect();
+        let methods: Vec<String> = operations
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(method, _)| method.to_uppercase())
+            .collect();
         allowed.insert(path.clone(), methods.join(", "));
     }
     Allowed(allowed)

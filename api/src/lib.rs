@@ -52,7 +52,11 @@ pub fn bind(address: std::net::SocketAddr) -> anyhow::Result<tokio::net::TcpList
             "port {} of {} is taken; stop what uses it or choose another, for example PORT={}",
             address.port(),
             address.ip(),
-            if address.port() == u16::MAX { 8000 } else { address.port() + 1 },
+            if address.port() == u16::MAX {
+                8000
+            } else {
+                address.port() + 1
+            },
         ),
         _ => anyhow::anyhow!("{address} can't be listened on: {error}; check HOST and PORT"),
     })
@@ -68,7 +72,9 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let app = App::new(core.clone())?;
-    progress::heartbeat(&core.pool, app.process).await.context("the database does not answer")?;
+    progress::heartbeat(&core.pool, app.process)
+        .await
+        .context("the database does not answer")?;
     let heart = tokio::spawn(beat(app.clone()));
     let acceptor = TcpAcceptor::from_tokio(listener)?;
     let stop = shutdown.clone();
@@ -78,7 +84,11 @@ pub async fn serve(
         replies.stop_within(STOP_WITHIN).await;
     });
     let served = Server::new_with_acceptor(acceptor)
-        .run_with_graceful_shutdown(http::routes(app.clone()), shutdown.cancelled_owned(), Some(STOP_WITHIN + LAST_WORDS))
+        .run_with_graceful_shutdown(
+            http::routes(app.clone()),
+            shutdown.cancelled_owned(),
+            Some(STOP_WITHIN + LAST_WORDS),
+        )
         .await;
     app.replies.stop_within(STOP_WITHIN).await;
     heart.abort();

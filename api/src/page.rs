@@ -33,7 +33,10 @@ impl<T: Type + ToJSON> Read<T> {
 }
 
 /// Waits until the user's own writes can be read; says so when that takes too long.
-pub(crate) async fn wait_for_own_writes(core: &Core, user: UserId) -> Result<Option<String>, Problem> {
+pub(crate) async fn wait_for_own_writes(
+    core: &Core,
+    user: UserId,
+) -> Result<Option<String>, Problem> {
     let passed = progress::wait_for_own_writes(&core.pool, user).await?;
     Ok((!passed).then(|| "behind".to_owned()))
 }
@@ -43,7 +46,10 @@ pub(crate) fn limit(limit: Option<i64>) -> Result<i64, Problem> {
     match limit {
         None => Ok(DEFAULT_LIMIT),
         Some(limit) if (1..=MAX_LIMIT).contains(&limit) => Ok(limit),
-        Some(_) => Err(Problem::invalid_field("limit", format!("must be from 1 to {MAX_LIMIT}"))),
+        Some(_) => Err(Problem::invalid_field(
+            "limit",
+            format!("must be from 1 to {MAX_LIMIT}"),
+        )),
     }
 }
 

@@ -51,7 +51,12 @@ pub fn consolidate(
     candidates: Vec<(Candidate, Vec<f32>)>,
     known: Vec<Known>,
 ) -> Decision {
-    let mut book = Book { user, conversation, live: known, decision: Decision::default() };
+    let mut book = Book {
+        user,
+        conversation,
+        live: known,
+        decision: Decision::default(),
+    };
     for (candidate, vector) in candidates {
         book.weigh(candidate, vector);
     }
@@ -71,7 +76,10 @@ impl Book {
         let sources: Vec<Source> = candidate
             .sources
             .iter()
-            .map(|message| Source { conversation_id: self.conversation, message_id: *message })
+            .map(|message| Source {
+                conversation_id: self.conversation,
+                message_id: *message,
+            })
             .collect();
         let id = self.memory_id(&candidate);
         if self.live.iter().any(|known| known.id == id) {
@@ -80,11 +88,16 @@ impl Book {
         if let Some((at, reason)) = self.same(&candidate, &vector) {
             return self.reinforce(at, &candidate, sources, reason);
         }
-        let valid_from = candidate.occurred_at.unwrap_or(candidate.said_at).min(candidate.said_at);
+        let valid_from = candidate
+            .occurred_at
+            .unwrap_or(candidate.said_at)
+            .min(candidate.said_at);
         let contradicted: Vec<(MemoryId, &'static str)> = self
             .live
             .iter()
-            .filter_map(|known| contradiction(&candidate, &vector, known).map(|why| (known.id, why)))
+            .filter_map(|known| {
+                contradiction(&candidate, &vector, known).map(|why| (known.id, why))
+            })
             .collect();
         self.decision.events.push(
             MemoryRecorded {
@@ -97,7 +110,12 @@ impl Book {
                 subject: candidate.subject.clone(),
                 occurred_at: candidate.occurred_at,
                 valid_from,
-                reason: if contradicted.is_empty() { "new" } else { "a change" }.to_owned(),
+                reason: if contradicted.is_empty() {
+                    "new"
+                } else {
+                    "a change"
+                }
+                .to_owned(),
             }
             .into(),
         );
@@ -131,14 +149,22 @@ impl Book {
         if let Some(at) = self.live.iter().position(exact) {
             return Some((at, "the same words"));
         }
-        let near = |known: &Known| same_fact(&candidate.content, vector, &known.content, &known.vector);
-        self.live.iter().position(near).map(|at| (at, "the same fact in other words"))
+        let near =
+            |known: &Known| same_fact(&candidate.content, vector, &known.content, &known.vector);
+        self.live
+            .iter()
+            .position(near)
+            .map(|at| (at, "the same fact in other words"))
     }
 
     fn reinforce(&mut self, at: usize, candidate: &Candidate, sources: Vec<Source>, reason: &str) {
-        let Some(known) = self.live.get_mut(at) else { return };
-        let new: Vec<Source> =
-            sources.into_iter().filter(|source| !known.sources.contains(source)).collect();
+        let Some(known) = self.live.get_mut(at) else {
+            return;
+        };
+        let new: Vec<Source> = sources
+            .into_iter()
+            .filter(|source| !known.sources.contains(source))
+            .collect();
         if new.is_empty() {
             return self.leave_out("known from the same message");
         }
@@ -182,7 +208,11 @@ impl Book {
     /// The id depends on who said what in which message, so that reading a message twice makes one
     /// memory.
     fn memory_id(&self, candidate: &Candidate) -> MemoryId {
-        let first = candidate.sources.first().map(ToString::to_string).unwrap_or_default();
+        let first = candidate
+            .sources
+            .first()
+            .map(ToString::to_string)
+            .unwrap_or_default();
         let form = text::normal_form(&candidate.content);
         MemoryId(derived(&["memory", &self.user.to_string(), &first, &form]))
     }
@@ -198,21 +228,24 @@ fn contradiction(candidate: &Candidate, vector: &[f32], known: &Known) -> Option
     }
     let negated = candidate.negates.as_deref()?;
     let ended = text::normal_form(negated) == text::normal_form(&known.content)
-        || (covers(&known.content, negated)
-            && cosine(vector, &known.vector) >= NEGATED_SIMILARITY);
+        || (covers(&known.content, negated) && cosine(vector, &known.vector) >= NEGATED_SIMILARITY);
     ended.then_some("the user says that it is over")
 }
 
 /// Whether two statements are the same fact: close in meaning, and no name, number or "not" that
 /// only one of them has.
 pub fn same_fact(a: &str, a_vector: &[f32], b: &str, b_vector: &[f32]) -> bool {
-    cosine(a_vector, b_vector) >= SAME_FACT_SIMILARITY && same_names(a, b) && negated(a) == negated(b)
+    cosine(a_vector, b_vector) >= SAME_FACT_SIMILARITY
+        && same_names(a, b)
+        && negated(a) == negated(b)
 }
 
 /// Whether every meaningful word of `part` is in `whole`.
 fn covers(whole: &str, part: &str) -> bool {
     let whole = text::terms(whole);
-    text::terms(part).iter().all(|(term, _)| whole.iter().any(|(other, _)| other == term))
+    text::terms(part)
+        .iter()
+        .all(|(term, _)| whole.iter().any(|(other, _)| other == term))
 }
 
 /// Whether the names and numbers of two statements are the same.
@@ -236,7 +269,8 @@ fn names(statement: &str) -> Vec<String> {
 /// Whether a statement is negative.
 fn negated(statement: &str) -> bool {
     text::words(statement).iter().any(|word| {
-        matches!(word.as_str(), "not" | "no" | "never" | "without") || word.ends_with("nt") && word.len() <= 7 && NEGATED_VERBS.contains(&word.as_str())
+        matches!(word.as_str(), "not" | "no" | "never" | "without")
+            || word.ends_with("nt") && word.len() <= 7 && NEGATED_VERBS.contains(&word.as_str())
     })
 }
 
@@ -286,7 +320,11 @@ mod tests {
 
     fn decide(candidates: Vec<(Candidate, Vec<f32>)>) -> Vec<&'static str> {
         let ids = (UserId(derived(&["u"])), ConversationId(derived(&["c"])));
-        consolidate(ids.0, ids.1, candidates, Vec::new()).events.iter().map(Event::type_name).collect()
+        consolidate(ids.0, ids.1, candidates, Vec::new())
+            .events
+            .iter()
+            .map(Event::type_name)
+            .collect()
     }
 
     #[test]
@@ -339,7 +377,10 @@ mod tests {
             (candidate, vec![])
         };
         let events = decide(vec![home("Berlin", "m1", 1), home("Lisbon", "m2", 2)]);
-        assert_eq!(events, ["MemoryRecorded", "MemoryRecorded", "MemorySuperseded"]);
+        assert_eq!(
+            events,
+            ["MemoryRecorded", "MemoryRecorded", "MemorySuperseded"]
+        );
     }
 
     #[test]
@@ -352,8 +393,12 @@ mod tests {
         let ids = (UserId(derived(&["u"])), ConversationId(derived(&["c"])));
         let (lisbon, berlin) = (home("Lisbon", "m2", 2), home("Berlin", "m1", 1));
         let decision = consolidate(ids.0, ids.1, vec![lisbon, berlin], Vec::new());
-        let Some(Event::MemoryRecorded(lisbon)) = decision.events.first() else { panic!("recorded") };
-        let Some(Event::MemorySuperseded(closed)) = decision.events.last() else { panic!("closed") };
+        let Some(Event::MemoryRecorded(lisbon)) = decision.events.first() else {
+            panic!("recorded")
+        };
+        let Some(Event::MemorySuperseded(closed)) = decision.events.last() else {
+            panic!("closed")
+        };
         assert_eq!(closed.superseded_by, Some(lisbon.memory_id));
         assert_eq!(closed.valid_to, at(2));
     }
@@ -362,7 +407,13 @@ mod tests {
     fn what_is_over_is_closed() {
         let mut over = found("User no longer works at Acme", "m2", 2);
         over.negates = Some("User works at Acme".to_owned());
-        let events = decide(vec![(found("User works at Acme", "m1", 1), vec![]), (over, vec![])]);
-        assert_eq!(events, ["MemoryRecorded", "MemoryRecorded", "MemorySuperseded"]);
+        let events = decide(vec![
+            (found("User works at Acme", "m1", 1), vec![]),
+            (over, vec![]),
+        ]);
+        assert_eq!(
+            events,
+            ["MemoryRecorded", "MemoryRecorded", "MemorySuperseded"]
+        );
     }
 }

@@ -117,7 +117,13 @@ impl Conversation {
                     message_id: event.message_id,
                     lease: event.lease,
                 });
-                self.push(event.message_id, Role::User, &event.content, recorded.recorded_at, keep);
+                self.push(
+                    event.message_id,
+                    Role::User,
+                    &event.content,
+                    recorded.recorded_at,
+                    keep,
+                );
             }
             Event::ReplyStarted(_) => {}
             Event::ReplyCompleted(event) => {
@@ -136,14 +142,23 @@ impl Conversation {
     }
 
     fn end_reply(&mut self, reply: ReplyId, text: &str, at: DateTime<Utc>, keep: usize) {
-        if self.open_reply.as_ref().is_some_and(|open| open.reply_id == reply) {
+        if self
+            .open_reply
+            .as_ref()
+            .is_some_and(|open| open.reply_id == reply)
+        {
             self.open_reply = None;
         }
         self.push(reply.message(), Role::Assistant, text, at, keep);
     }
 
     fn push(&mut self, id: MessageId, role: Role, content: &str, at: DateTime<Utc>, keep: usize) {
-        self.messages.push_back(Message { id, role, content: content.to_owned(), at });
+        self.messages.push_back(Message {
+            id,
+            role,
+            content: content.to_owned(),
+            at,
+        });
         while self.messages.len() > keep {
             self.messages.pop_front();
         }
@@ -166,7 +181,11 @@ impl Conversation {
         let mut events = Vec::with_capacity(2);
         if self.user.is_none() {
             events.push(
-                ConversationStarted { conversation_id: command.conversation_id, title: None }.into(),
+                ConversationStarted {
+                    conversation_id: command.conversation_id,
+                    title: None,
+                }
+                .into(),
             );
         }
         events.push(
@@ -188,7 +207,11 @@ impl Conversation {
     /// [`Refusal::ReplyEnded`] when something else ended it before.
     pub fn complete_reply(&self, reply: ReplyId, content: String) -> Result<Event, Refusal> {
         self.running(reply)?;
-        Ok(ReplyCompleted { reply_id: reply, content }.into())
+        Ok(ReplyCompleted {
+            reply_id: reply,
+            content,
+        }
+        .into())
     }
 
     /// Decides the end of a reply that did not become whole.
@@ -202,7 +225,12 @@ impl Conversation {
         reason: FailureReason,
     ) -> Result<Event, Refusal> {
         self.running(reply)?;
-        Ok(ReplyFailed { reply_id: reply, partial, reason }.into())
+        Ok(ReplyFailed {
+            reply_id: reply,
+            partial,
+            reason,
+        }
+        .into())
     }
 
     fn running(&self, reply: ReplyId) -> Result<(), Refusal> {
@@ -260,7 +288,10 @@ mod tests {
     }
 
     fn begun() -> Vec<Event> {
-        given([]).0.send_message(say("alice", true)).expect("begins")
+        given([])
+            .0
+            .send_message(say("alice", true))
+            .expect("begins")
     }
 
     fn reply() -> ReplyId {
@@ -282,15 +313,26 @@ mod tests {
     #[test]
     fn another_users_conversation_looks_like_none() {
         let state = given(begun()).0;
-        assert_eq!(state.send_message(say("mallory", false)), Err(Refusal::NotFound));
-        assert_eq!(state.send_message(say("mallory", true)), Err(Refusal::NotFound));
-        assert_eq!(given([]).0.send_message(say("alice", false)), Err(Refusal::NotFound));
+        assert_eq!(
+            state.send_message(say("mallory", false)),
+            Err(Refusal::NotFound)
+        );
+        assert_eq!(
+            state.send_message(say("mallory", true)),
+            Err(Refusal::NotFound)
+        );
+        assert_eq!(
+            given([]).0.send_message(say("alice", false)),
+            Err(Refusal::NotFound)
+        );
     }
 
     #[test]
     fn a_reply_ends_once() {
         let state = given(begun()).0;
-        let completed = state.complete_reply(reply(), "hi".to_owned()).expect("completes");
+        let completed = state
+            .complete_reply(reply(), "hi".to_owned())
+            .expect("completes");
         let ended = given(begun().into_iter().chain([completed])).0;
         assert_eq!(ended.open_reply, None);
         let again = ended.fail_reply(reply(), String::new(), FailureReason::ServiceStopping);
@@ -302,9 +344,20 @@ mod tests {
     fn only_the_last_messages_are_kept() {
         let mut events = begun();
         for n in 0..5 {
-            events.push(ReplyCompleted { reply_id: reply(), content: n.to_string() }.into());
+            events.push(
+                ReplyCompleted {
+                    reply_id: reply(),
+                    content: n.to_string(),
+                }
+                .into(),
+            );
         }
-        let kept: Vec<_> = given(events).0.messages.into_iter().map(|m| m.content).collect();
+        let kept: Vec<_> = given(events)
+            .0
+            .messages
+            .into_iter()
+            .map(|m| m.content)
+            .collect();
         assert_eq!(kept, ["2", "3", "4"]);
     }
 }

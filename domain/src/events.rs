@@ -374,7 +374,11 @@ mod tests {
         let mut seen = BTreeSet::new();
         for entry in std::fs::read_dir(fixtures()).expect("fixtures") {
             let path = entry.expect("entry").path();
-            let stem = path.file_stem().and_then(|s| s.to_str()).expect("name").to_owned();
+            let stem = path
+                .file_stem()
+                .and_then(|s| s.to_str())
+                .expect("name")
+                .to_owned();
             let (name, version) = stem.split_once(".v").expect("NAME.vN.json");
             let version: i16 = version.parse().expect("version");
             let stored = std::fs::read(&path).expect("read");
@@ -384,13 +388,19 @@ mod tests {
                 let stored: Value = serde_json::from_slice(&stored).expect("json");
                 let written: Value =
                     serde_json::from_slice(&event.to_payload().expect("payload")).expect("json");
-                assert_eq!(written, stored, "{stem}: what is written differs from the fixture");
+                assert_eq!(
+                    written, stored,
+                    "{stem}: what is written differs from the fixture"
+                );
             }
             seen.insert((name.to_owned(), version));
         }
         for (name, version) in Event::TYPES {
             for version in 1..=*version {
-                assert!(seen.contains(&((*name).to_owned(), version)), "no fixture {name}.v{version}.json");
+                assert!(
+                    seen.contains(&((*name).to_owned(), version)),
+                    "no fixture {name}.v{version}.json"
+                );
             }
         }
     }

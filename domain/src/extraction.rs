@@ -142,7 +142,10 @@ pub fn request(messages: &[SaidMessage], known: &[KnownStatement]) -> String {
     }
     request.push_str("Messages of the user:\n");
     for (n, message) in (1..).zip(messages) {
-        let date = message.at.with_timezone(&message.zone).format("%A %Y-%m-%d %H:%M");
+        let date = message
+            .at
+            .with_timezone(&message.zone)
+            .format("%A %Y-%m-%d %H:%M");
         request.push_str(&format!("[{n}] ({date}) {}\n", json!(message.content)));
     }
     request
@@ -255,7 +258,11 @@ fn believe(
     known: &[KnownStatement],
 ) -> Result<Candidate, &'static str> {
     let answered = Answered::deserialize(item).map_err(|_| "not understood")?;
-    let content = answered.statement.split_whitespace().collect::<Vec<_>>().join(" ");
+    let content = answered
+        .statement
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ");
     if content.is_empty() || content.contains('\0') {
         return Err("empty");
     }
@@ -270,21 +277,34 @@ fn believe(
         [only] => vec![only],
         _ => {
             let named: HashSet<usize> = answered.messages.iter().copied().collect();
-            (1..).zip(messages).filter(|(n, _)| named.contains(n)).map(|(_, m)| m).collect()
+            (1..)
+                .zip(messages)
+                .filter(|(n, _)| named.contains(n))
+                .map(|(_, m)| m)
+                .collect()
         }
     };
-    let sources: Vec<&SaidMessage> =
-        sources.into_iter().filter(|source| supports(&source.content, &content)).collect();
+    let sources: Vec<&SaidMessage> = sources
+        .into_iter()
+        .filter(|source| supports(&source.content, &content))
+        .collect();
     let Some(last) = sources.iter().max_by_key(|source| source.at) else {
         return Err("no evidence in the messages");
     };
     Ok(Candidate {
-        kind: answered.kind.as_deref().and_then(MemoryKind::parse).unwrap_or(MemoryKind::Fact),
+        kind: answered
+            .kind
+            .as_deref()
+            .and_then(MemoryKind::parse)
+            .unwrap_or(MemoryKind::Fact),
         importance: clamp_importance(answered.importance.unwrap_or(f64::NAN)),
         explicit: false,
         sources: sources.iter().map(|source| source.id).collect(),
         said_at: last.at,
-        occurred_at: answered.happened_on.as_deref().and_then(|date| noon(date, last.zone)),
+        occurred_at: answered
+            .happened_on
+            .as_deref()
+            .and_then(|date| noon(date, last.zone)),
         subject: None,
         negates: None,
         replaces: answered
@@ -313,7 +333,11 @@ fn supports(message: &str, statement: &str) -> bool {
     let spaceless = |text: &str| text.chars().any(|c| c > '\u{2E7F}' && c.is_alphabetic());
     if spaceless(message) && spaceless(statement) {
         let said: HashSet<char> = message.chars().collect();
-        return statement.chars().filter(|c| c.is_alphabetic() && said.contains(c)).count() >= 2;
+        return statement
+            .chars()
+            .filter(|c| c.is_alphabetic() && said.contains(c))
+            .count()
+            >= 2;
     }
     !said.is_disjoint(&stated)
 }
@@ -321,13 +345,18 @@ fn supports(message: &str, statement: &str) -> bool {
 /// Noon of a date in the user's zone: the day is right in every neighbouring zone too.
 fn noon(date: &str, zone: Tz) -> Option<DateTime<Utc>> {
     let day = NaiveDate::parse_from_str(date.get(..10)?, "%Y-%m-%d").ok()?;
-    let noon = zone.from_local_datetime(&day.and_hms_opt(12, 0, 0)?).earliest()?;
+    let noon = zone
+        .from_local_datetime(&day.and_hms_opt(12, 0, 0)?)
+        .earliest()?;
     Some(noon.with_timezone(&Utc))
 }
 
 /// The first JSON object or array in a text: models wrap it in prose and code fences.
 fn find_json(answer: &str) -> Option<Value> {
-    let starts = answer.char_indices().filter(|(_, c)| matches!(c, '{' | '[')).map(|(at, _)| at);
+    let starts = answer
+        .char_indices()
+        .filter(|(_, c)| matches!(c, '{' | '['))
+        .map(|(at, _)| at);
     for start in starts.take(16) {
         let mut stream = serde_json::Deserializer::from_str(&answer[start..]).into_iter::<Value>();
         if let Some(Ok(value @ (Value::Object(_) | Value::Array(_)))) = stream.next() {
@@ -367,7 +396,10 @@ mod tests {
     #[test]
     fn an_invented_statement_is_left_out_and_counted() {
         let messages = [said("I had soup today")];
-        let extracted = one(r#"{"memories":[{"statement":"User is a pilot"}]}"#, &messages);
+        let extracted = one(
+            r#"{"memories":[{"statement":"User is a pilot"}]}"#,
+            &messages,
+        );
         assert!(extracted.candidates.is_empty());
         assert_eq!(extracted.left_out["no evidence in the messages"], 1);
     }
@@ -394,7 +426,10 @@ mod tests {
 
     #[test]
     fn an_empty_list_is_an_answer() {
-        assert_eq!(one("{\"memories\":[]}", &[said("hello")]), Extracted::default());
+        assert_eq!(
+            one("{\"memories\":[]}", &[said("hello")]),
+            Extracted::default()
+        );
     }
 
     #[test]

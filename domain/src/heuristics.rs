@@ -1,6 +1,6 @@
 //! Placeholder until the pattern arm lands.
-use chrono::{DateTime, Utc};
 use crate::memory::MemoryKind;
+use chrono::{DateTime, Utc};
 /// One statement found in a message.
 #[derive(Debug)]
 pub struct Finding {
@@ -20,4 +20,6 @@ pub struct Finding {
     pub explicit: bool,
 }
 /// x
-pub fn extract(_: &str, _: DateTime<Utc>, _: chrono_tz::Tz) -> Vec<Finding> { Vec::new() }
+pub fn extract(_: &str, _: DateTime<Utc>, _: chrono_tz::Tz) -> Vec<Finding> {
+    Vec::new()
+}

@@ -65,7 +65,13 @@ pub struct Decay {
 
 impl Default for Decay {
     fn default() -> Self {
-        Self { fact_days: 365.0, preference_days: 180.0, event_days: 90.0, context_days: 14.0, fade_below: 0.05 }
+        Self {
+            fact_days: 365.0,
+            preference_days: 180.0,
+            event_days: 90.0,
+            context_days: 14.0,
+            fade_below: 0.05,
+        }
     }
 }
 
@@ -97,14 +103,21 @@ impl Decay {
         if explicit {
             return importance;
         }
-        let age_days = (now - last_reinforced_at).max(Duration::zero()).as_seconds_f64() / 86_400.0;
+        let age_days = (now - last_reinforced_at)
+            .max(Duration::zero())
+            .as_seconds_f64()
+            / 86_400.0;
         importance * (-age_days / self.half_life_days(kind)).exp2()
     }
 }
 
 /// Brings an importance into 0..=1; what is no number becomes 0.5, the importance of "not said".
 pub fn clamp_importance(importance: f64) -> f64 {
-    if importance.is_nan() { 0.5 } else { importance.clamp(0.0, 1.0) }
+    if importance.is_nan() {
+        0.5
+    } else {
+        importance.clamp(0.0, 1.0)
+    }
 }
 
 #[cfg(test)]
@@ -130,7 +143,10 @@ mod tests {
     #[test]
     fn what_the_user_asked_to_remember_does_not_decay() {
         let decay = Decay::default();
-        assert_eq!(decay.importance_now(0.9, MemoryKind::Context, true, at(0), at(1 << 32)), 0.9);
+        assert_eq!(
+            decay.importance_now(0.9, MemoryKind::Context, true, at(0), at(1 << 32)),
+            0.9
+        );
     }
 
     #[test]

@@ -89,16 +89,26 @@ pub fn template_hash() -> String {
 /// # Errors
 /// [`TooLong`] when message and system prompt alone are over the budget.
 pub fn assemble(ingredients: Ingredients<'_>) -> Result<Prompt, TooLong> {
-    let Ingredients { system, memories, history, message, budget } = ingredients;
+    let Ingredients {
+        system,
+        memories,
+        history,
+        message,
+        budget,
+    } = ingredients;
     let needed = estimate_tokens(system) + estimate_tokens(message) + 2 * TOKENS_PER_MESSAGE;
-    let mut room = budget.checked_sub(needed).ok_or(TooLong { needed, budget })?;
+    let mut room = budget
+        .checked_sub(needed)
+        .ok_or(TooLong { needed, budget })?;
 
     let lines: Vec<String> = memories.iter().map(memory_line).collect();
     let (frame, mut kept_memories) = (estimate_tokens(&memory_block(&[])), 0);
     if frame <= room {
         let mut left = room - frame;
         for line in &lines {
-            let Some(rest) = left.checked_sub(estimate_tokens(line) + 1) else { break };
+            let Some(rest) = left.checked_sub(estimate_tokens(line) + 1) else {
+                break;
+            };
             left = rest;
             kept_memories += 1;
         }
@@ -107,11 +117,16 @@ pub fn assemble(ingredients: Ingredients<'_>) -> Result<Prompt, TooLong> {
         }
     }
 
-    let history: Vec<Message> = history.into_iter().filter(|m| !m.content.is_empty()).collect();
+    let history: Vec<Message> = history
+        .into_iter()
+        .filter(|m| !m.content.is_empty())
+        .collect();
     let mut kept_history = 0;
     for message in history.iter().rev() {
         let cost = estimate_tokens(&message.content) + TOKENS_PER_MESSAGE;
-        let Some(rest) = room.checked_sub(cost) else { break };
+        let Some(rest) = room.checked_sub(cost) else {
+            break;
+        };
         room = rest;
         kept_history += 1;
     }
@@ -120,14 +135,24 @@ pub fn assemble(ingredients: Ingredients<'_>) -> Result<Prompt, TooLong> {
     if kept_memories > 0 {
         content.push_str(&memory_block(&lines[..kept_memories]));
     }
-    let mut messages = vec![PromptMessage { role: "system", content }];
+    let mut messages = vec![PromptMessage {
+        role: "system",
+        content,
+    }];
     let skipped = history.len() - kept_history;
     messages.extend(history.into_iter().skip(skipped).map(|m| PromptMessage {
         role: m.role.as_str(),
         content: m.content,
     }));
-    messages.push(PromptMessage { role: Role::User.as_str(), content: message.to_owned() });
-    Ok(Prompt { messages, memories: kept_memories, history: kept_history })
+    messages.push(PromptMessage {
+        role: Role::User.as_str(),
+        content: message.to_owned(),
+    });
+    Ok(Prompt {
+        messages,
+        memories: kept_memories,
+        history: kept_history,
+    })
 }
 
 /// The configured persona as a system prompt.
@@ -136,12 +161,19 @@ pub fn persona(persona: &str) -> String {
 }
 
 fn memory_block(lines: &[String]) -> String {
-    format!("\n\n{MEMORIES_INTRODUCTION}\n<memories>\n{}\n</memories>", lines.join("\n"))
+    format!(
+        "\n\n{MEMORIES_INTRODUCTION}\n<memories>\n{}\n</memories>",
+        lines.join("\n")
+    )
 }
 
 /// One line a memory: a line break or a tag in it must not end the block.
 fn memory_line(note: &MemoryNote) -> String {
-    let content = note.content.split_whitespace().collect::<Vec<_>>().join(" ");
+    let content = note
+        .content
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ");
     let content = content.replace('<', "‹").replace('>', "›");
     format!("- {} ({})", content, note.said_at.format("%Y-%m-%d"))
 }
@@ -154,7 +186,10 @@ mod tests {
     use crate::ids::MessageId;
 
     fn note(content: &str) -> MemoryNote {
-        MemoryNote { content: content.to_owned(), said_at: DateTime::from_timestamp(0, 0).expect("in range") }
+        MemoryNote {
+            content: content.to_owned(),
+            said_at: DateTime::from_timestamp(0, 0).expect("in range"),
+        }
     }
 
     fn earlier(role: Role, content: &str) -> Message {
@@ -167,7 +202,13 @@ mod tests {
     }
 
     fn with<'a>(memories: &'a [MemoryNote], history: &[Message], budget: usize) -> Ingredients<'a> {
-        Ingredients { system: "You are kind.", memories, history: history.to_vec(), message: "What is my name?", budget }
+        Ingredients {
+            system: "You are kind.",
+            memories,
+            history: history.to_vec(),
+            message: "What is my name?",
+            budget,
+        }
     }
 
     #[test]
@@ -177,7 +218,11 @@ mod tests {
         let prompt = assemble(with(&memories, &history, 2_000)).expect("fits");
         let roles: Vec<_> = prompt.messages.iter().map(|m| m.role).collect();
         assert_eq!(roles, ["system", "user", "assistant", "user"]);
-        assert!(prompt.messages[0].content.contains("- User's name is Alice (1970-01-01)"));
+        assert!(
+            prompt.messages[0]
+                .content
+                .contains("- User's name is Alice (1970-01-01)")
+        );
     }
 
     #[test]
@@ -186,7 +231,10 @@ mod tests {
         let prompt = assemble(with(&memories, &[], 2_000)).expect("fits");
         let system = &prompt.messages[0].content;
         assert_eq!(system.matches("</memories>").count(), 1);
-        assert_eq!(system.lines().filter(|line| line.starts_with("- ")).count(), 1);
+        assert_eq!(
+            system.lines().filter(|line| line.starts_with("- ")).count(),
+            1
+        );
     }
 
     #[test]

@@ -56,7 +56,10 @@ pub fn lexical_scores<Id: Copy + Eq + std::hash::Hash>(
         let n = frequency.get(term).copied().unwrap_or(0) as f64;
         (1.0 + (items - n + 0.5).max(0.0) / (n + 0.5)).ln()
     };
-    let best: f64 = query_terms.iter().map(|(term, _)| rarity(term) * (BM25_K1 + 1.0)).sum();
+    let best: f64 = query_terms
+        .iter()
+        .map(|(term, _)| rarity(term) * (BM25_K1 + 1.0))
+        .sum();
     let mut scores: HashMap<Id, f64> = HashMap::new();
     if best <= 0.0 {
         return scores;
@@ -68,7 +71,9 @@ pub fn lexical_scores<Id: Copy + Eq + std::hash::Hash>(
             count * (BM25_K1 + 1.0) / (count + BM25_K1 * (1.0 - BM25_B + BM25_B * length));
         *scores.entry(posting.item).or_default() += rarity(&posting.term) * saturation / best;
     }
-    scores.values_mut().for_each(|score| *score = score.min(1.0));
+    scores
+        .values_mut()
+        .for_each(|score| *score = score.min(1.0));
     scores
 }
 
@@ -112,10 +117,17 @@ pub fn rank<Id: Ord + Copy>(
 ) -> Vec<Ranked<Id>> {
     let mut ranked: Vec<Ranked<Id>> = candidates
         .into_iter()
-        .map(|candidate| Ranked { score: score(&candidate), candidate })
+        .map(|candidate| Ranked {
+            score: score(&candidate),
+            candidate,
+        })
         .filter(|ranked| ranked.score >= threshold)
         .collect();
-    ranked.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.candidate.id.cmp(&b.candidate.id)));
+    ranked.sort_by(|a, b| {
+        b.score
+            .total_cmp(&a.score)
+            .then(a.candidate.id.cmp(&b.candidate.id))
+    });
     let mut said = HashSet::new();
     ranked.retain(|ranked| said.insert(text::normal_form(&ranked.candidate.content)));
     ranked.truncate(top_k);
@@ -130,11 +142,22 @@ mod tests {
 
     fn candidate(id: u32, similarity: f64, lexical: f64, importance_now: f64) -> Candidate<u32> {
         let content = format!("statement number {id}");
-        Candidate { id, content, similarity: Some(similarity), lexical, importance_now }
+        Candidate {
+            id,
+            content,
+            similarity: Some(similarity),
+            lexical,
+            importance_now,
+        }
     }
 
     fn posting(item: u32, term: &str, length: u32) -> Posting<u32> {
-        Posting { item, term: term.to_owned(), count: 1, length }
+        Posting {
+            item,
+            term: term.to_owned(),
+            count: 1,
+            length,
+        }
     }
 
     #[test]
@@ -142,14 +165,25 @@ mod tests {
         let query = [("name".to_owned(), 1), ("zanzibar".to_owned(), 1)];
         let mut postings: Vec<_> = (0..50).map(|n| posting(n, "name", 5)).collect();
         postings.push(posting(99, "zanzibar", 5));
-        let scores = lexical_scores(&query, &postings, CorpusSize { items: 100, terms: 500 });
+        let scores = lexical_scores(
+            &query,
+            &postings,
+            CorpusSize {
+                items: 100,
+                terms: 500,
+            },
+        );
         assert!(scores[&99] > scores[&1]);
     }
 
     #[test]
     fn importance_breaks_ties_but_does_not_overrule_relevance() {
         let ranked = rank(
-            vec![candidate(1, 0.5, 0.0, 0.1), candidate(2, 0.5, 0.0, 0.9), candidate(3, 0.8, 0.0, 0.0)],
+            vec![
+                candidate(1, 0.5, 0.0, 0.1),
+                candidate(2, 0.5, 0.0, 0.9),
+                candidate(3, 0.8, 0.0, 0.0),
+            ],
             0.0,
             10,
         );
@@ -161,7 +195,10 @@ mod tests {
     fn what_says_the_same_appears_once() {
         let mut twin = candidate(2, 0.4, 0.0, 0.5);
         twin.content = "Statement number 1!".to_owned();
-        assert_eq!(rank(vec![candidate(1, 0.5, 0.0, 0.5), twin], 0.0, 10).len(), 1);
+        assert_eq!(
+            rank(vec![candidate(1, 0.5, 0.0, 0.5), twin], 0.0, 10).len(),
+            1
+        );
     }
 
     #[test]

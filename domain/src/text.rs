@@ -38,8 +38,11 @@ pub fn is_stop_word(word: &str) -> bool {
 /// The search terms of a text with how often each occurs: words without stop words, stemmed, in
 /// alphabetical order.
 pub fn terms(text: &str) -> Vec<(String, u16)> {
-    let mut all: Vec<String> =
-        words(text).into_iter().filter(|w| !is_stop_word(w)).map(|w| stem(&w)).collect();
+    let mut all: Vec<String> = words(text)
+        .into_iter()
+        .filter(|w| !is_stop_word(w))
+        .map(|w| stem(&w))
+        .collect();
     all.sort_unstable();
     let mut counted: Vec<(String, u16)> = Vec::with_capacity(all.len());
     for term in all {
@@ -102,7 +105,10 @@ mod tests {
 
     #[test]
     fn apostrophes_do_not_split_words() {
-        assert_eq!(words("I don’t like Anna's cake"), ["i", "dont", "like", "annas", "cake"]);
+        assert_eq!(
+            words("I don’t like Anna's cake"),
+            ["i", "dont", "like", "annas", "cake"]
+        );
     }
 
     #[test]

@@ -15,8 +15,8 @@ use uuid::Uuid;
 use crate::cluster::{self, Cluster, Postmaster, Server};
 use crate::home::{self, Holder, Lock};
 use crate::output::note;
-use crate::placement::{self, Place};
-use crate::{disk, pg_log, process};
+use crate::placement::Place;
+use crate::{disk, leftovers, pg_log, process};
 
 const DATABASE: &str = "companion";
 const PASSWORD_FILE: &str = "postgres.password";
@@ -131,8 +131,7 @@ impl Embedded {
                 Ok(lock) => return Self::start(home, lock).await,
                 Err(holder) => holder,
             };
-            let command = holder.as_ref().map_or("up", |holder| holder.command.as_str());
-            if command == "up" || begun.elapsed() > COMMANDS_WITHIN {
+            if holder.as_ref().is_some_and(|holder| holder.command == "up") || begun.elapsed() > COMMANDS_WITHIN {
                 return Err(taken(&home, holder.as_ref(), config.port));
             }
             sleep(STEP).await;
@@ -141,7 +140,7 @@ impl Embedded {
 
     async fn start(home: PathBuf, lock: Lock) -> Result<Self> {
         remove_port_file(&home);
-        placement::remove_partial(&home);
+        leftovers::remove_partial(&home);
         let place = Place::of(&home)?;
         let cluster = Cluster {
             software: place.software.clone(),

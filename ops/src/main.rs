@@ -1,13 +1,22 @@
 //! `companion`: the operator's command, and the whole service in one process.
 
 mod cluster;
+mod demo_llm;
+mod disk;
+mod embedded;
+mod home;
 mod identity;
+mod leftovers;
+mod migrate;
 mod output;
 mod pg_log;
 mod placement;
+mod process;
 mod software;
 mod supervise;
 mod test_services;
+mod up;
+mod welcome;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -24,6 +33,14 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run API and worker in one process, with an embedded PostgreSQL unless POSTGRES_URL is set
+    Up {
+        /// Start the very small demo LLM too; it is too weak to judge the product by
+        #[arg(long)]
+        demo_llm: bool,
+    },
+    /// Bring the database to this version's schema
+    Migrate,
     /// Run a command with a throw-away PostgreSQL and Valkey
     #[command(hide = true)]
     TestServices {
@@ -35,7 +52,10 @@ enum Command {
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    let done = |()| ExitCode::SUCCESS;
     let result = match Arguments::parse().command {
+        Command::Up { demo_llm } => up::run(demo_llm).await.map(done),
+        Command::Migrate => migrate::run().await.map(done),
         Command::TestServices { command } => test_services::run(&command).await,
     };
     result.unwrap_or_else(|error| {

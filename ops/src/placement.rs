@@ -10,7 +10,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use uuid::Uuid;
 
 use crate::identity::Identity;
-use crate::{pg_log, software};
+use crate::{leftovers, pg_log, software};
 
 /// What a home calls its cluster.
 const CLUSTER: &str = "postgres";
@@ -44,6 +44,7 @@ impl Place {
                 }
                 // Root may look after a home that somebody else runs.
                 let identity = identity.map(|nobody| owner(&data).unwrap_or(nobody));
+                check_reach(&data, identity)?;
                 let software = software::runnable(identity, || base(identity, Some(&data)))?;
                 Ok(Self { data, software, identity, link: elsewhere.then_some(name) })
             }
@@ -57,6 +58,7 @@ impl Place {
                 let software = software::runnable(identity, || base.clone())?;
                 let clusters = base.join("clusters");
                 make_open(&clusters).map_err(|error| pg_log::cannot_write(&clusters, &error))?;
+                leftovers::remove_orphans(&clusters);
                 // A name of its own: a home that is made anew never meets the cluster of a former one.
                 let data = clusters.join(Uuid::new_v4().to_string());
                 Ok(Self { data, software, identity, link: Some(name) })
@@ -92,16 +94,6 @@ pub(crate) fn has_cluster(home: &Path) -> bool {
     home.join(CLUSTER).join("PG_VERSION").is_file()
 }
 
-/// Deletes what an interrupted start left in a folder.
-pub(crate) fn remove_partial(folder: &Path) {
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with("postgres.partial-") {
-            // Tried again at the next start.
-            let _ = fs::remove_dir_all(entry.path()).or_else(|_| fs::remove_file(entry.path()));
-        }
-    }
-}
-
 /// The system's folder for what can't lie in a home, if this process may write there and
 /// `identity` may go there.
 pub(crate) fn system_base(identity: Option<Identity>) -> Option<PathBuf> {
@@ -134,8 +126,8 @@ pub(crate) fn make_open(folder: &Path) -> std::io::Result<()> {
     }
 }
 
-/// The file beside a cluster that names its home.
-fn owner_file(data: &Path) -> PathBuf {
+/// The file beside a cluster outside the home that names its home.
+pub(crate) fn owner_file(data: &Path) -> PathBuf {
     data.with_added_extension("home")
 }
 
@@ -156,6 +148,19 @@ fn check_owner(data: &Path, home: &Path) -> Result<()> {
     // The home was moved.
     fs::write(owner_file(data), home.as_os_str().as_encoded_bytes())
         .with_context(|| format!("{} can't be written", owner_file(data).display()))
+}
+
+fn check_reach(data: &Path, identity: Option<Identity>) -> Result<()> {
+    let folder = data.parent().unwrap_or(data);
+    match identity {
+        Some(who) if !who.can_enter(folder) => bail!(
+            "PostgreSQL refuses to run as root, and the user {} that owns the database in {} can't enter that \
+             folder; open the folders above it with chmod o+x, or run this as that user",
+            who.uid,
+            data.display()
+        ),
+        _ => Ok(()),
+    }
 }
 
 /// Who owns a cluster; `None` for root, who can't run it.

@@ -8,6 +8,8 @@ use companion_adapters::parts;
 use uuid::Uuid;
 
 use crate::identity::Identity;
+use crate::leftovers;
+use crate::placement::make_open;
 
 /// The folder that holds `bin/postgres`, such that `identity` can run it. A copy, if one is needed,
 /// is kept under `base`.
@@ -24,12 +26,16 @@ pub(crate) fn runnable(identity: Option<Identity>, base: impl FnOnce() -> PathBu
         return Ok(fetched);
     }
     let name = fetched.file_name().ok_or_else(|| anyhow!("PostgreSQL's folder has no name"))?;
-    let copy = base().join("parts").join(name);
+    let parts = base().join("parts");
+    let copy = parts.join(name);
     if is_same(&fetched, &copy) {
         return Ok(copy);
     }
-    replace(&fetched, &copy)
-        .with_context(|| format!("PostgreSQL can't be copied to {}", copy.display()))?;
+    let copied = make_open(&parts).and_then(|()| {
+        leftovers::remove_partial(&parts);
+        replace(&fetched, &copy)
+    });
+    copied.with_context(|| format!("PostgreSQL can't be copied to {}", copy.display()))?;
     Ok(copy)
 }
 

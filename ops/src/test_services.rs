@@ -13,9 +13,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 use companion_adapters::config::Secret;
 use companion_adapters::parts;
+use rustix::process::{Pid, kill_process};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use uuid::Uuid;
 
@@ -54,7 +55,6 @@ pub(crate) async fn run(command: &[OsString]) -> Result<ExitCode> {
             status
         }
     };
-    // A fast shutdown would write to disk what is deleted next; nobody waits for less.
     postgres.stop().await;
     drop(folder);
     result
@@ -73,23 +73,28 @@ async fn run_command(
         .env("COMPANION_TEST_REDIS_URL", redis_url)
         .spawn()
         .with_context(|| format!("{} can't be run", program.display()))?;
-    loop {
+    for signals in 0.. {
         tokio::select! {
             status = child.wait() => return Ok(exit_code(status?)),
+            // It has had its chance.
+            _ = stops.next(), if signals > 0 => child.start_kill()?,
             number = stops.next() => {
-                // Ctrl-C reached the command too; a SIGTERM is handed on.
-                if number == libc_sigterm() && let Some(pid) = child.id().and_then(|id| i32::try_from(id).ok()) {
-                    let pid = rustix::process::Pid::from_raw(pid);
-                    // It fails when the command has just ended.
-                    let _ = pid.map(|pid| rustix::process::kill_process(pid, rustix::process::Signal::TERM));
+                // Ctrl-C in a terminal reaches the command too; a SIGTERM is handed on.
+                if number == SignalKind::terminate().as_raw_value() {
+                    terminate(&child);
                 }
             }
         }
     }
+    bail!("the command did not end")
 }
 
-fn libc_sigterm() -> i32 {
-    SignalKind::terminate().as_raw_value()
+fn terminate(child: &Child) {
+    let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+    if let Some(pid) = pid {
+        // It fails when the command has just ended.
+        let _ = kill_process(pid, rustix::process::Signal::TERM);
+    }
 }
 
 fn exit_code(status: ExitStatus) -> ExitCode {
@@ -103,7 +108,7 @@ fn ended_by(signal: i32) -> ExitCode {
 
 async fn start_postgres(folder: &Folder) -> Result<(Server, Secret)> {
     let identity = Identity::for_postgres()?;
-    let base = || placement::system_base().unwrap_or_else(|| folder.path.clone());
+    let base = || placement::system_base(identity).unwrap_or_else(|| folder.path.clone());
     let cluster = Cluster {
         software: software::runnable(identity, base)?,
         data: folder.path.join("postgres"),

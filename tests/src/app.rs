@@ -62,13 +62,7 @@ impl App {
     /// Starts the service with some variables set.
     pub async fn start_with(overrides: &[(&str, &str)]) -> Self {
         let llm = ScriptedLlm::start().await;
-        let mut variables = Variables::from([
-            ("POSTGRES_URL".to_owned(), database::fresh().await.expose().to_owned()),
-            ("COMPANION_MASTER_KEY".to_owned(), MASTER_KEY.to_owned()),
-            ("LM_STUDIO_BASE_URL".to_owned(), llm.base_url()),
-            ("MEMORY_EXTRACTION_DELAY_SECONDS".to_owned(), "0".to_owned()),
-        ]);
-        variables.extend(overrides.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
+        let variables = variables(&llm, overrides).await;
         Self::start_again(variables, llm).await
     }
 
@@ -155,6 +149,14 @@ impl App {
         .await;
     }
 
+    /// The messages of a conversation, oldest first, once everything has been worked on.
+    pub async fn messages(&self, user: &str, conversation: &str) -> Vec<Value> {
+        self.settle().await;
+        let (status, list) = self.get(user, &format!("/conversations/{conversation}/messages?limit=200")).await;
+        assert_eq!(status, 200, "{list}");
+        list["messages"].as_array().expect("a list").clone()
+    }
+
     /// The contents of a user's live memories, sorted.
     pub async fn memories(&self, user: &str) -> Vec<String> {
         self.settle().await;
@@ -175,6 +177,18 @@ impl App {
         let requests = self.llm.chat_requests();
         requests.last().expect("the LLM was asked").prompt()
     }
+}
+
+/// The variables of a service on a fresh database, with some set.
+pub async fn variables(llm: &ScriptedLlm, overrides: &[(&str, &str)]) -> Variables {
+    let mut variables = Variables::from([
+        ("POSTGRES_URL".to_owned(), database::fresh().await.expose().to_owned()),
+        ("COMPANION_MASTER_KEY".to_owned(), MASTER_KEY.to_owned()),
+        ("LM_STUDIO_BASE_URL".to_owned(), llm.base_url()),
+        ("MEMORY_EXTRACTION_DELAY_SECONDS".to_owned(), "0".to_owned()),
+    ]);
+    variables.extend(overrides.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
+    variables
 }
 
 impl Drop for App {

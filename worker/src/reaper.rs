@@ -40,7 +40,8 @@ async fn sweep(core: &Core) -> Result<(), sqlx::Error> {
 
 async fn reap(core: &Core) -> anyhow::Result<()> {
     for (conversation, user, reply) in messages::orphaned_replies(&core.derived).await? {
-        let (conversation, user, reply) = (ConversationId(conversation), UserId(user), ReplyId(reply));
+        let (conversation, user, reply) =
+            (ConversationId(conversation), UserId(user), ReplyId(reply));
         let state = core.buffer.current(&core.store, conversation).await?;
         let ended = match state.fail_reply(reply, String::new(), FailureReason::ServiceStopping) {
             Ok(ended) => ended,
@@ -53,8 +54,14 @@ async fn reap(core: &Core) -> anyhow::Result<()> {
         };
         let stream = StreamId::conversation(conversation);
         let expected = Expected::Version(state.version);
-        match core.store.append(&stream, user, expected, vec![(ended, metadata)], None).await {
-            Ok(_) => tracing::info!(reply.id = %reply, "a reply whose process crashed was recorded as interrupted"),
+        match core
+            .store
+            .append(&stream, user, expected, vec![(ended, metadata)], None)
+            .await
+        {
+            Ok(_) => {
+                tracing::info!(reply.id = %reply, "a reply whose process crashed was recorded as interrupted")
+            }
             Err(AppendError::Conflict { .. } | AppendError::NoUser) => {}
             Err(error) => return Err(error.into()),
         }

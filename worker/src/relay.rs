@@ -22,7 +22,10 @@ const EMBED_TOGETHER: usize = 32;
 
 /// Relays until shutdown.
 pub(crate) async fn run(core: Core, bell: Bell, shutdown: CancellationToken) {
-    let subscriber = Relay { core: core.clone(), bell };
+    let subscriber = Relay {
+        core: core.clone(),
+        bell,
+    };
     subscription::run(core, subscriber, shutdown).await;
 }
 
@@ -55,10 +58,15 @@ impl Subscriber for Relay {
 impl Relay {
     /// When a reply has ended, the turn is read for facts, once the conversation has been quiet.
     fn extract_job(&self, recorded: &Recorded) -> anyhow::Result<Option<NewJob>> {
-        if !matches!(recorded.event, Event::ReplyCompleted(_) | Event::ReplyFailed(_)) {
+        if !matches!(
+            recorded.event,
+            Event::ReplyCompleted(_) | Event::ReplyFailed(_)
+        ) {
             return Ok(None);
         }
-        let Some(conversation) = recorded.stream.as_conversation() else { return Ok(None) };
+        let Some(conversation) = recorded.stream.as_conversation() else {
+            return Ok(None);
+        };
         let job = ExtractJob {
             user: recorded.user,
             conversation,
@@ -83,7 +91,10 @@ impl Relay {
         let mut by_user: BTreeMap<UserId, Vec<(&Recorded, Vec<u8>)>> = BTreeMap::new();
         for recorded in events {
             if let Some(text) = embedded_text(&recorded.event) {
-                by_user.entry(recorded.user).or_default().push((recorded, content_hash(&text)));
+                by_user
+                    .entry(recorded.user)
+                    .or_default()
+                    .push((recorded, content_hash(&text)));
             }
         }
         let mut jobs = Vec::new();
@@ -92,10 +103,15 @@ impl Relay {
             let known = vectors::known(&mut *transaction, user, &hashes).await?;
             said.retain(|(_, hash)| !known.contains(hash));
             for together in said.chunks(EMBED_TOGETHER) {
-                let Some((first, _)) = together.first() else { continue };
+                let Some((first, _)) = together.first() else {
+                    continue;
+                };
                 let job = EmbedJob {
                     user,
-                    events: together.iter().map(|(r, _)| (r.stream.as_str().to_owned(), r.version)).collect(),
+                    events: together
+                        .iter()
+                        .map(|(r, _)| (r.stream.as_str().to_owned(), r.version))
+                        .collect(),
                     traceparent: first.metadata.traceparent.clone(),
                 };
                 jobs.push(NewJob {

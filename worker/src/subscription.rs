@@ -60,7 +60,10 @@ pub(crate) async fn run<S: Subscriber>(core: Core, mut subscriber: S, shutdown: 
             }
             Err(error) => {
                 backoff = (backoff * 2).min(MAX_BACKOFF);
-                tracing::error!(subscription = S::NAME, "the subscription failed and is tried again: {error:#}");
+                tracing::error!(
+                    subscription = S::NAME,
+                    "the subscription failed and is tried again: {error:#}"
+                );
             }
         }
         let pause = if backoff > BUSY {
@@ -79,7 +82,11 @@ pub(crate) async fn run<S: Subscriber>(core: Core, mut subscriber: S, shutdown: 
 }
 
 /// Reads and handles one page; returns how many events it had.
-async fn step<S: Subscriber>(core: &Core, subscriber: &mut S, seen: &mut Checkpoint) -> anyhow::Result<i64> {
+async fn step<S: Subscriber>(
+    core: &Core,
+    subscriber: &mut S,
+    seen: &mut Checkpoint,
+) -> anyhow::Result<i64> {
     let mut connection = core.derived.acquire().await?;
     if !has_more(&mut connection, *seen).await? || subscriber.paused().await? {
         return Ok(0);

@@ -72,7 +72,9 @@ impl ChatApi {
         request: &Request,
         body: JsonBody<ChatRequest>,
     ) -> Result<ChatResponse, Problem> {
-        let whole = request.header("accept").is_some_and(|accept| accept.contains("application/json"));
+        let whole = request
+            .header("accept")
+            .is_some_and(|accept| accept.contains("application/json"));
         let said = Said::check(&app.core, body.0)?;
         // A task of its own: a client who hangs up now must not leave half of it done.
         let task = take_in(app.0.clone(), caller.0, said).in_current_span();
@@ -81,14 +83,22 @@ impl ChatApi {
             Problem::database()
         })??;
         if !whole {
-            return Ok(ChatResponse { running, whole: None });
+            return Ok(ChatResponse {
+                running,
+                whole: None,
+            });
         }
         match running.whole().await {
-            (text, Outcome::Completed) => Ok(ChatResponse { running, whole: Some(text) }),
+            (text, Outcome::Completed) => Ok(ChatResponse {
+                running,
+                whole: Some(text),
+            }),
             (_, Outcome::Failed { code, message }) => {
                 let (conversation, reply) = (running.conversation_id.0, running.reply_id.0);
                 let problem = Problem::reply_failed(code, message, conversation, reply);
-                Err(ids(&running).into_iter().fold(problem, |p, (name, value)| p.header(name, value)))
+                Err(ids(&running)
+                    .into_iter()
+                    .fold(problem, |p, (name, value)| p.header(name, value)))
             }
         }
     }
@@ -107,17 +117,31 @@ impl Said {
         if request.message.trim().is_empty() {
             return Err(Problem::invalid_field("message", "must not be blank"));
         }
-        for (field, text) in
-            [("message", Some(&request.message)), ("system_prompt", request.system_prompt.as_ref())]
-        {
+        for (field, text) in [
+            ("message", Some(&request.message)),
+            ("system_prompt", request.system_prompt.as_ref()),
+        ] {
             if text.is_some_and(|text| text.contains('\0')) {
-                return Err(Problem::invalid_field(field, "must not contain the character NUL"));
+                return Err(Problem::invalid_field(
+                    field,
+                    "must not contain the character NUL",
+                ));
             }
         }
-        if request.timezone.as_ref().is_some_and(|zone| zone.parse::<chrono_tz::Tz>().is_err()) {
-            return Err(Problem::invalid_field("timezone", "must be an IANA name, for example Europe/Lisbon"));
+        if request
+            .timezone
+            .as_ref()
+            .is_some_and(|zone| zone.parse::<chrono_tz::Tz>().is_err())
+        {
+            return Err(Problem::invalid_field(
+                "timezone",
+                "must be an IANA name, for example Europe/Lisbon",
+            ));
         }
-        let system = match request.system_prompt.filter(|system| !system.trim().is_empty()) {
+        let system = match request
+            .system_prompt
+            .filter(|system| !system.trim().is_empty())
+        {
             Some(system) => system,
             None => prompt::persona(&core.config.system_persona),
         };
@@ -142,12 +166,19 @@ impl Said {
 async fn take_in(app: App, external: ExternalUserId, said: Said) -> Result<Arc<Running>, Problem> {
     if app.replies.are_closed() {
         let detail = "The service is stopping. Send the message again in a moment.";
-        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "service_stopping", detail));
+        return Err(Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "service_stopping",
+            detail,
+        ));
     }
     let user = app.core.store.ensure_user(&external).await?;
-    let recalled = tokio::spawn(recall(app.core.clone(), user, said.message.clone()).in_current_span());
+    let recalled =
+        tokio::spawn(recall(app.core.clone(), user, said.message.clone()).in_current_span());
     let begin = said.conversation.is_none();
-    let conversation_id = said.conversation.unwrap_or_else(|| ConversationId(Uuid::now_v7()));
+    let conversation_id = said
+        .conversation
+        .unwrap_or_else(|| ConversationId(Uuid::now_v7()));
     let command = SendMessage {
         user,
         conversation_id,
@@ -169,19 +200,27 @@ async fn take_in(app: App, external: ExternalUserId, said: Said) -> Result<Arc<R
         history: before.messages.iter().cloned().collect(),
     };
     // A panic in recall is no reason to leave the user without a reply.
-    Ok(reply::start(&app, assignment, async { recalled.await.unwrap_or_default() }))
+    Ok(reply::start(&app, assignment, async {
+        recalled.await.unwrap_or_default()
+    }))
 }
 
 /// Appends the message to its conversation; returns the conversation as it was before.
 async fn store_message(app: &App, command: &SendMessage) -> Result<Arc<Conversation>, Problem> {
     let stream = StreamId::conversation(command.conversation_id);
-    let metadata = Metadata { correlation_id: Some(command.message_id.0), ..Metadata::default() };
+    let metadata = Metadata {
+        correlation_id: Some(command.message_id.0),
+        ..Metadata::default()
+    };
     let mut actual = 0;
     for _ in 0..TRIES {
         let state = if command.begin {
             Arc::default()
         } else {
-            app.core.buffer.current(&app.core.store, command.conversation_id).await?
+            app.core
+                .buffer
+                .current(&app.core.store, command.conversation_id)
+                .await?
         };
         let events = match state.send_message(command.clone()) {
             Ok(events) => events,
@@ -189,11 +228,21 @@ async fn store_message(app: &App, command: &SendMessage) -> Result<Arc<Conversat
                 end_if_orphaned(app, command, &state, &open).await?;
                 continue;
             }
-            Err(Refusal::NotFound | Refusal::ReplyEnded) => return Err(Problem::not_found("conversation")),
+            Err(Refusal::NotFound | Refusal::ReplyEnded) => {
+                return Err(Problem::not_found("conversation"));
+            }
         };
-        let events = events.into_iter().map(|event| (event, metadata.clone())).collect();
+        let events = events
+            .into_iter()
+            .map(|event| (event, metadata.clone()))
+            .collect();
         let expected = Expected::Version(state.version);
-        match app.core.store.append(&stream, command.user, expected, events, None).await {
+        match app
+            .core
+            .store
+            .append(&stream, command.user, expected, events, None)
+            .await
+        {
             Ok(_) => return Ok(state),
             Err(AppendError::Conflict { actual: at }) => actual = at,
             Err(error) => return Err(error.into()),
@@ -212,13 +261,28 @@ async fn end_if_orphaned(
     if open.lease == app.process || progress::is_alive(&app.core.pool, open.lease).await? {
         return Err(Problem::busy(open.reply_id.0));
     }
-    let Ok(ended) = state.fail_reply(open.reply_id, String::new(), FailureReason::ServiceStopping) else {
+    let Ok(ended) = state.fail_reply(open.reply_id, String::new(), FailureReason::ServiceStopping)
+    else {
         return Ok(());
     };
-    let metadata = Metadata { correlation_id: Some(open.message_id.0), ..Metadata::default() };
+    let metadata = Metadata {
+        correlation_id: Some(open.message_id.0),
+        ..Metadata::default()
+    };
     let stream = StreamId::conversation(command.conversation_id);
     let expected = Expected::Version(state.version);
-    match app.core.store.append(&stream, command.user, expected, vec![(ended, metadata)], None).await {
+    match app
+        .core
+        .store
+        .append(
+            &stream,
+            command.user,
+            expected,
+            vec![(ended, metadata)],
+            None,
+        )
+        .await
+    {
         // Somebody else ended it: look again.
         Ok(_) | Err(AppendError::Conflict { .. }) => Ok(()),
         Err(error) => Err(error.into()),
@@ -262,8 +326,14 @@ async fn recall(core: Core, user: UserId, message: String) -> Vec<Found> {
 
 fn ids(running: &Running) -> [(poem::http::HeaderName, String); 2] {
     [
-        (poem::http::HeaderName::from_static("x-conversation-id"), running.conversation_id.to_string()),
-        (poem::http::HeaderName::from_static("x-reply-id"), running.reply_id.to_string()),
+        (
+            poem::http::HeaderName::from_static("x-conversation-id"),
+            running.conversation_id.to_string(),
+        ),
+        (
+            poem::http::HeaderName::from_static("x-reply-id"),
+            running.reply_id.to_string(),
+        ),
     ]
 }
 
@@ -279,7 +349,10 @@ impl IntoResponse for ChatResponse {
         let mut response = match self.whole {
             None => ReplyStream(self.running).into_response(),
             Some(response) => {
-                let answer = ChatAnswer { response, conversation_id: self.running.conversation_id.0 };
+                let answer = ChatAnswer {
+                    response,
+                    conversation_id: self.running.conversation_id.0,
+                };
                 let mut response = Json(answer).into_response();
                 let no_cache = poem::http::HeaderValue::from_static("no-cache");
                 response.headers_mut().insert("cache-control", no_cache);
@@ -310,8 +383,14 @@ impl ApiResponse for ChatResponse {
                 status: Some(200),
                 status_range: None,
                 content: vec![
-                    MetaMediaType { content_type: ReplyStream::CONTENT_TYPE, schema: ReplyStream::schema_ref() },
-                    MetaMediaType { content_type: "application/json", schema: Json::<ChatAnswer>::schema_ref() },
+                    MetaMediaType {
+                        content_type: ReplyStream::CONTENT_TYPE,
+                        schema: ReplyStream::schema_ref(),
+                    },
+                    MetaMediaType {
+                        content_type: "application/json",
+                        schema: Json::<ChatAnswer>::schema_ref(),
+                    },
                 ],
                 headers: vec![
                     header("X-Conversation-Id", "The conversation."),

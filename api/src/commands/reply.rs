@@ -54,7 +54,12 @@ pub(crate) struct Running {
 
 impl Running {
     fn new(reply_id: ReplyId, conversation_id: ConversationId) -> Self {
-        Self { reply_id, conversation_id, text: Mutex::default(), grown: watch::Sender::default() }
+        Self {
+            reply_id,
+            conversation_id,
+            text: Mutex::default(),
+            grown: watch::Sender::default(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, (String, Option<Outcome>)> {
@@ -124,7 +129,10 @@ impl Replies {
     /// Lets running replies finish, for so long; then they are recorded as interrupted.
     pub(crate) async fn stop_within(&self, limit: Duration) {
         self.tasks.close();
-        if tokio::time::timeout(limit, self.tasks.wait()).await.is_err() {
+        if tokio::time::timeout(limit, self.tasks.wait())
+            .await
+            .is_err()
+        {
             self.abort.cancel();
             self.tasks.wait().await;
         }
@@ -154,11 +162,22 @@ pub(crate) fn start(
     assignment: Assignment,
     recalled: impl Future<Output = Vec<Found>> + Send + 'static,
 ) -> Arc<Running> {
-    let running = Arc::new(Running::new(assignment.reply_id, assignment.conversation_id));
-    app.replies.lock().insert(assignment.reply_id, running.clone());
-    let task = Task { app: app.clone(), running: running.clone(), assignment };
+    let running = Arc::new(Running::new(
+        assignment.reply_id,
+        assignment.conversation_id,
+    ));
+    app.replies
+        .lock()
+        .insert(assignment.reply_id, running.clone());
+    let task = Task {
+        app: app.clone(),
+        running: running.clone(),
+        assignment,
+    };
     let span = tracing::info_span!("reply", reply.id = %task.assignment.reply_id);
-    app.replies.tasks.spawn(async move { task.run(recalled).await }.instrument(span));
+    app.replies
+        .tasks
+        .spawn(async move { task.run(recalled).await }.instrument(span));
     running
 }
 
@@ -185,7 +204,14 @@ impl Task {
         let prompt = match self.prompt(&recalled) {
             Ok(prompt) => prompt,
             // It was checked before the message was stored.
-            Err(_) => return self.end(Talk { failure: Some(FailureReason::LlmInvalid), usage: None }).await,
+            Err(_) => {
+                return self
+                    .end(Talk {
+                        failure: Some(FailureReason::LlmInvalid),
+                        usage: None,
+                    })
+                    .await;
+            }
         };
         let started = self.started(&recalled, &prompt);
         // The first token doesn't wait for the disk; the end of the reply does.
@@ -209,14 +235,24 @@ impl Task {
 
     fn started(&self, recalled: &[Found], prompt: &Prompt) -> (Event, Metadata) {
         let config = &self.app.core.config;
-        let recalled = recalled.iter().take(prompt.memories).filter_map(recalled_memory).collect();
+        let recalled = recalled
+            .iter()
+            .take(prompt.memories)
+            .filter_map(recalled_memory)
+            .collect();
         let context_messages = u32::try_from(prompt.history).unwrap_or(u32::MAX);
-        let event = ReplyStarted { reply_id: self.assignment.reply_id, recalled, context_messages };
+        let event = ReplyStarted {
+            reply_id: self.assignment.reply_id,
+            recalled,
+            context_messages,
+        };
         let metadata = Metadata {
             prompt_id: Some(prompt::ID.to_owned()),
             prompt_hash: Some(prompt::template_hash()),
             model: Some(config.llm.model.clone()),
-            parameters: Some(json!({ "temperature": config.llm_temperature, "max_tokens": config.llm_max_tokens })),
+            parameters: Some(
+                json!({ "temperature": config.llm_temperature, "max_tokens": config.llm_max_tokens }),
+            ),
             embedding_model: Some(config.embedding_model.clone()),
             ..self.metadata()
         };
@@ -226,8 +262,14 @@ impl Task {
     /// Streams the LLM's answer into the growing text.
     async fn talk(&self, prompt: &Prompt) -> Talk {
         let config = &self.app.core.config;
-        let sampling = Sampling { temperature: config.llm_temperature, max_tokens: config.llm_max_tokens };
-        let mut talk = Talk { failure: None, usage: None };
+        let sampling = Sampling {
+            temperature: config.llm_temperature,
+            max_tokens: config.llm_max_tokens,
+        };
+        let mut talk = Talk {
+            failure: None,
+            usage: None,
+        };
         let mut pieces = std::pin::pin!(self.app.llm.stream(&prompt.messages, &sampling));
         loop {
             let piece = tokio::select! {
@@ -261,7 +303,10 @@ impl Task {
                 Err(problem) if begun.elapsed() > STORE_WITHIN => {
                     tracing::error!("the end of a reply could not be stored: {problem}");
                     let message = "The reply could not be stored, as the database does not answer. Send the message again.";
-                    return Outcome::Failed { code: "database_unavailable", message };
+                    return Outcome::Failed {
+                        code: "database_unavailable",
+                        message,
+                    };
                 }
                 Err(_) => tokio::time::sleep(STORE_RETRY).await,
             }
@@ -269,7 +314,11 @@ impl Task {
     }
 
     async fn try_to_end(&self, talk: &Talk) -> Result<Outcome, Problem> {
-        let Assignment { conversation_id, reply_id, .. } = self.assignment;
+        let Assignment {
+            conversation_id,
+            reply_id,
+            ..
+        } = self.assignment;
         loop {
             let core = &self.app.core;
             let state = core.buffer.current(&core.store, conversation_id).await?;
@@ -283,44 +332,78 @@ impl Task {
                 Ok(event) => event,
                 // The reaper took this process for dead.
                 Err(Refusal::ReplyEnded | Refusal::NotFound | Refusal::Busy(_)) => {
-                    return Ok(Outcome::Failed { code: interrupted.code(), message: llm::message(interrupted) });
+                    return Ok(Outcome::Failed {
+                        code: interrupted.code(),
+                        message: llm::message(interrupted),
+                    });
                 }
             };
-            let metadata = Metadata { usage: talk.usage.clone(), ..self.metadata() };
-            match self.append(Expected::Version(state.version), (ended, metadata)).await {
+            let metadata = Metadata {
+                usage: talk.usage.clone(),
+                ..self.metadata()
+            };
+            match self
+                .append(Expected::Version(state.version), (ended, metadata))
+                .await
+            {
                 Ok(()) => {}
                 Err(AppendError::Conflict { .. }) => continue,
                 Err(AppendError::NoUser) => {
-                    return Ok(Outcome::Failed { code: interrupted.code(), message: llm::message(interrupted) });
+                    return Ok(Outcome::Failed {
+                        code: interrupted.code(),
+                        message: llm::message(interrupted),
+                    });
                 }
                 Err(error) => return Err(error.into()),
             }
             return Ok(match talk.failure {
                 None => Outcome::Completed,
-                Some(reason) => Outcome::Failed { code: reason.code(), message: llm::message(reason) },
+                Some(reason) => Outcome::Failed {
+                    code: reason.code(),
+                    message: llm::message(reason),
+                },
             });
         }
     }
 
-    async fn append(&self, expected: Expected, event: (Event, Metadata)) -> Result<(), AppendError> {
+    async fn append(
+        &self,
+        expected: Expected,
+        event: (Event, Metadata),
+    ) -> Result<(), AppendError> {
         let stream = StreamId::conversation(self.assignment.conversation_id);
-        self.app.core.store.append(&stream, self.assignment.user, expected, vec![event], None).await?;
+        self.app
+            .core
+            .store
+            .append(&stream, self.assignment.user, expected, vec![event], None)
+            .await?;
         Ok(())
     }
 
     fn metadata(&self) -> Metadata {
         let message = Some(self.assignment.message_id.0);
-        Metadata { correlation_id: message, causation_id: message, ..Metadata::default() }
+        Metadata {
+            correlation_id: message,
+            causation_id: message,
+            ..Metadata::default()
+        }
     }
 }
 
 fn memory_note(found: &Found) -> Option<MemoryNote> {
-    let Item::Memory(memory) = &found.item else { return None };
-    Some(MemoryNote { content: memory.content.clone(), said_at: memory.last_reinforced_at })
+    let Item::Memory(memory) = &found.item else {
+        return None;
+    };
+    Some(MemoryNote {
+        content: memory.content.clone(),
+        said_at: memory.last_reinforced_at,
+    })
 }
 
 fn recalled_memory(found: &Found) -> Option<RecalledMemory> {
-    let Item::Memory(memory) = &found.item else { return None };
+    let Item::Memory(memory) = &found.item else {
+        return None;
+    };
     Some(RecalledMemory {
         memory_id: MemoryId(memory.memory_id),
         content: memory.content.clone(),

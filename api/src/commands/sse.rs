@@ -50,17 +50,31 @@ pub(crate) struct StreamError {
 
 impl StreamEvent {
     fn piece(chunk: String) -> Self {
-        Self { chunk: Some(chunk), error: None, done: None, conversation_id: None }
+        Self {
+            chunk: Some(chunk),
+            error: None,
+            done: None,
+            conversation_id: None,
+        }
     }
 
     fn last(outcome: Outcome, conversation: ConversationId) -> Self {
         let (chunk, error) = match outcome {
             Outcome::Completed => (Some(String::new()), None),
-            Outcome::Failed { code, message } => {
-                (None, Some(StreamError { code: code.to_owned(), message: message.to_owned() }))
-            }
+            Outcome::Failed { code, message } => (
+                None,
+                Some(StreamError {
+                    code: code.to_owned(),
+                    message: message.to_owned(),
+                }),
+            ),
         };
-        Self { chunk, error, done: Some(true), conversation_id: Some(conversation.0) }
+        Self {
+            chunk,
+            error,
+            done: Some(true),
+            conversation_id: Some(conversation.0),
+        }
     }
 }
 
@@ -94,11 +108,20 @@ impl IntoResponse for ReplyStream {
                 Err(_) => (":\n\n".to_owned(), Place::At(from)),
                 Ok((_, Some(outcome))) => {
                     let event = StreamEvent::last(outcome, running.conversation_id);
-                    (frame(&event, &format!("{}:done", running.reply_id)), Place::End)
+                    (
+                        frame(&event, &format!("{}:done", running.reply_id)),
+                        Place::End,
+                    )
                 }
                 Ok((more, None)) => {
                     let to = from + more.len();
-                    (frame(&StreamEvent::piece(more), &format!("{}:{to}", running.reply_id)), Place::At(to))
+                    (
+                        frame(
+                            &StreamEvent::piece(more),
+                            &format!("{}:{to}", running.reply_id),
+                        ),
+                        Place::At(to),
+                    )
                 }
             };
             Some((Ok::<_, std::io::Error>(frame), (running, place)))

@@ -96,9 +96,16 @@ impl ConversationsApi {
         let user = UserId::of(&caller.0);
         let lag = page::wait_for_own_writes(&app.core, user).await?;
         let mut connection = app.core.pool.acquire().await?;
-        let (rows, total) = messages::list_conversations(&mut connection, user, limit, offset).await?;
+        let (rows, total) =
+            messages::list_conversations(&mut connection, user, limit, offset).await?;
         let conversations = rows.into_iter().map(ConversationView::from).collect();
-        Ok(Read::new(ConversationList { conversations, total }, lag))
+        Ok(Read::new(
+            ConversationList {
+                conversations,
+                total,
+            },
+            lag,
+        ))
     }
 
     /// List the messages of a conversation
@@ -123,8 +130,11 @@ impl ConversationsApi {
         if !messages::owns_conversation(&mut *connection, user, conversation).await? {
             return Err(Problem::not_found("conversation"));
         }
-        let rows = messages::list_messages(&mut connection, user, conversation, limit, before.0).await?;
-        let rows = rows.ok_or_else(|| Problem::invalid_field("before", "is no message of this conversation"))?;
+        let rows =
+            messages::list_messages(&mut connection, user, conversation, limit, before.0).await?;
+        let rows = rows.ok_or_else(|| {
+            Problem::invalid_field("before", "is no message of this conversation")
+        })?;
         let messages = rows.into_iter().map(MessageView::from).collect();
         Ok(Read::new(MessageList { messages }, lag))
     }
@@ -161,7 +171,9 @@ impl From<MessageRow> for MessageView {
             name: row.name,
             created_at: row.created_at,
             external_id: row.external_id,
-            reply: row.reply_status.map(|status| ReplyView { status, recalled }),
+            reply: row
+                .reply_status
+                .map(|status| ReplyView { status, recalled }),
         }
     }
 }

@@ -69,8 +69,11 @@ impl HealthApi {
     /// State of the service
     #[oai(path = "/health", method = "get")]
     async fn health(&self, app: Data<&App>) -> HealthResponse {
-        let (lag, llm, redis) =
-            tokio::join!(progress::lag(&app.core.pool), app.llm_answers(), app.core.buffer.ping());
+        let (lag, llm, redis) = tokio::join!(
+            progress::lag(&app.core.pool),
+            app.llm_answers(),
+            app.core.buffer.ping()
+        );
         let database = lag.is_ok();
         let lag = lag.unwrap_or_else(|error| {
             tracing::error!("the database failed: {error}");
@@ -96,24 +99,36 @@ impl HealthApi {
                 dead_jobs: lag.dead_jobs,
             },
         });
-        if database { HealthResponse::Serving(health) } else { HealthResponse::Gone(health) }
+        if database {
+            HealthResponse::Serving(health)
+        } else {
+            HealthResponse::Gone(health)
+        }
     }
 
     /// Whether the process lives
     #[oai(path = "/health/live", method = "get")]
     async fn live(&self) -> AliveResponse {
-        AliveResponse::Yes(Json(Alive { status: "ok".to_owned() }))
+        AliveResponse::Yes(Json(Alive {
+            status: "ok".to_owned(),
+        }))
     }
 
     /// Whether the process can take requests
     #[oai(path = "/health/ready", method = "get")]
     async fn ready(&self, app: Data<&App>) -> AliveResponse {
         if app.replies.are_closed() {
-            return AliveResponse::No(Json(Alive { status: "stopping".to_owned() }));
+            return AliveResponse::No(Json(Alive {
+                status: "stopping".to_owned(),
+            }));
         }
         match sqlx::query("SELECT 1").execute(&app.core.pool).await {
-            Ok(_) => AliveResponse::Yes(Json(Alive { status: "ok".to_owned() })),
-            Err(_) => AliveResponse::No(Json(Alive { status: "no database".to_owned() })),
+            Ok(_) => AliveResponse::Yes(Json(Alive {
+                status: "ok".to_owned(),
+            })),
+            Err(_) => AliveResponse::No(Json(Alive {
+                status: "no database".to_owned(),
+            })),
         }
     }
 }

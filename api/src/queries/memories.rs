@@ -163,7 +163,10 @@ impl MemoriesApi {
     ///
     /// Newest first.
     #[oai(path = "/memories", method = "get")]
-    #[expect(clippy::too_many_arguments, reason = "one for each parameter of the operation")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one for each parameter of the operation"
+    )]
     async fn list(
         &self,
         app: Data<&App>,
@@ -190,7 +193,10 @@ impl MemoriesApi {
         let mut connection = app.core.pool.acquire().await?;
         let (rows, total) = memories::list(&mut connection, user, &filter, limit, offset).await?;
         let now = Utc::now();
-        let memories = rows.into_iter().map(|row| view(row, &app.core.config.decay, now)).collect();
+        let memories = rows
+            .into_iter()
+            .map(|row| view(row, &app.core.config.decay, now))
+            .collect();
         Ok(Read::new(MemoryList { memories, total }, lag))
     }
 
@@ -215,10 +221,15 @@ impl MemoriesApi {
         );
         let vector = vector.map_err(|error| {
             tracing::error!("a query could not be embedded: {error}");
-            Problem::new(poem::http::StatusCode::SERVICE_UNAVAILABLE, "embedding_unavailable", "The embedding model has stopped. Restart the service.")
+            Problem::new(
+                poem::http::StatusCode::SERVICE_UNAVAILABLE,
+                "embedding_unavailable",
+                "The embedding model has stopped. Restart the service.",
+            )
         })?;
-        let kinds: Option<Vec<MemoryKind>> =
-            request.kinds.map(|kinds| kinds.into_iter().map(MemoryKind::from).collect());
+        let kinds: Option<Vec<MemoryKind>> = request
+            .kinds
+            .map(|kinds| kinds.into_iter().map(MemoryKind::from).collect());
         let query = recall::Query {
             user,
             text: &request.query,
@@ -230,7 +241,12 @@ impl MemoriesApi {
             conversation: request.conversation_id.map(ConversationId),
         };
         let found = recall::search(&app.core.pool, &app.core.config.decay, &query).await?;
-        Ok(Read::new(SearchResults { results: found.into_iter().map(result).collect() }, lag?))
+        Ok(Read::new(
+            SearchResults {
+                results: found.into_iter().map(result).collect(),
+            },
+            lag?,
+        ))
     }
 }
 

@@ -56,7 +56,8 @@ impl Buffer {
         let redis = match &config.redis_url {
             None => None,
             Some(url) => {
-                let client = redis::Client::open(url.expose()).map_err(|error| InvalidRedis(error.to_string()))?;
+                let client = redis::Client::open(url.expose())
+                    .map_err(|error| InvalidRedis(error.to_string()))?;
                 let settings = ConnectionManagerConfig::new()
                     .set_connection_timeout(Some(REDIS_TIMEOUT))
                     .set_response_timeout(Some(REDIS_TIMEOUT))
@@ -64,18 +65,30 @@ impl Buffer {
                     .set_max_delay(Duration::from_secs(2));
                 let connection = ConnectionManager::new_lazy_with_config(client, settings)
                     .map_err(|error| InvalidRedis(error.to_string()))?;
-                Some(Redis { connection, up: Arc::new(AtomicBool::new(true)) })
+                Some(Redis {
+                    connection,
+                    up: Arc::new(AtomicBool::new(true)),
+                })
             }
         };
-        let process = Cache::builder().max_capacity(10_000).time_to_idle(config.short_term_memory_ttl).build();
-        Ok(Self { redis, process, keep: config.short_term_memory_size, ttl: config.short_term_memory_ttl })
+        let process = Cache::builder()
+            .max_capacity(10_000)
+            .time_to_idle(config.short_term_memory_ttl)
+            .build();
+        Ok(Self {
+            redis,
+            process,
+            keep: config.short_term_memory_size,
+            ttl: config.short_term_memory_ttl,
+        })
     }
 
     /// Whether Redis answers; `None` when none is configured.
     pub async fn ping(&self) -> Option<bool> {
         let redis = self.redis.as_ref()?;
         let mut connection = redis.connection.clone();
-        let answer: redis::RedisResult<String> = redis::cmd("PING").query_async(&mut connection).await;
+        let answer: redis::RedisResult<String> =
+            redis::cmd("PING").query_async(&mut connection).await;
         redis.note(answer.as_ref().err());
         Some(answer.is_ok())
     }
@@ -90,7 +103,9 @@ impl Buffer {
         conversation: ConversationId,
     ) -> Result<Arc<Conversation>, ReadError> {
         let buffered = self.load(conversation).await.unwrap_or_default();
-        let tail = store.read_stream(&StreamId::conversation(conversation), buffered.version).await?;
+        let tail = store
+            .read_stream(&StreamId::conversation(conversation), buffered.version)
+            .await?;
         if tail.is_empty() {
             return Ok(buffered);
         }
@@ -119,14 +134,21 @@ impl Buffer {
     }
 
     async fn load(&self, conversation: ConversationId) -> Option<Arc<Conversation>> {
-        let Some(redis) = &self.redis else { return self.process.get(&conversation).await };
+        let Some(redis) = &self.redis else {
+            return self.process.get(&conversation).await;
+        };
         let mut connection = redis.connection.clone();
-        let state: redis::RedisResult<Option<Vec<u8>>> =
-            redis::cmd("HGET").arg(key(conversation)).arg("state").query_async(&mut connection).await;
+        let state: redis::RedisResult<Option<Vec<u8>>> = redis::cmd("HGET")
+            .arg(key(conversation))
+            .arg("state")
+            .query_async(&mut connection)
+            .await;
         redis.note(state.as_ref().err());
         match state {
             // What can't be read was written by another version: the log has it all.
-            Ok(state) => state.and_then(|bytes| serde_json::from_slice(&bytes).ok()).map(Arc::new),
+            Ok(state) => state
+                .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+                .map(Arc::new),
             Err(_) => self.process.get(&conversation).await,
         }
     }

@@ -143,7 +143,10 @@ struct Variables(HashMap<String, String>);
 impl Variables {
     /// The value of a variable; an empty one counts as not set.
     fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
+        self.0
+            .get(name)
+            .map(|value| value.trim())
+            .filter(|value| !value.is_empty())
     }
 
     fn parse<T: FromStr>(
@@ -154,15 +157,23 @@ impl Variables {
         expected: &str,
         example: &'static str,
     ) -> Result<T, InvalidSetting> {
-        let Some(text) = self.get(variable) else { return Ok(default) };
+        let Some(text) = self.get(variable) else {
+            return Ok(default);
+        };
         match text.parse() {
             Ok(value) if valid(&value) => Ok(value),
-            _ => Err(InvalidSetting { variable, problem: format!("is '{text}', but must be {expected}"), example }),
+            _ => Err(InvalidSetting {
+                variable,
+                problem: format!("is '{text}', but must be {expected}"),
+                example,
+            }),
         }
     }
 
     fn flag(&self, variable: &'static str, default: bool) -> Result<bool, InvalidSetting> {
-        let Some(text) = self.get(variable) else { return Ok(default) };
+        let Some(text) = self.get(variable) else {
+            return Ok(default);
+        };
         match text.to_ascii_lowercase().as_str() {
             "true" | "1" | "yes" | "on" => Ok(true),
             "false" | "0" | "no" | "off" => Ok(false),
@@ -180,8 +191,13 @@ impl Variables {
         choices: &[(&'static str, T)],
         default: T,
     ) -> Result<T, InvalidSetting> {
-        let Some(text) = self.get(variable) else { return Ok(default) };
-        if let Some((_, value)) = choices.iter().find(|(name, _)| name.eq_ignore_ascii_case(text)) {
+        let Some(text) = self.get(variable) else {
+            return Ok(default);
+        };
+        if let Some((_, value)) = choices
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case(text))
+        {
             return Ok(*value);
         }
         let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
@@ -198,24 +214,46 @@ impl Variables {
         schemes: &[&str],
         example: &'static str,
     ) -> Result<Option<&str>, InvalidSetting> {
-        let Some(text) = self.get(variable) else { return Ok(None) };
+        let Some(text) = self.get(variable) else {
+            return Ok(None);
+        };
         let known = schemes.iter().any(|scheme| {
-            text.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty() && !text.contains(char::is_whitespace))
+            text.strip_prefix(scheme)
+                .is_some_and(|rest| !rest.is_empty() && !text.contains(char::is_whitespace))
         });
         if known {
             return Ok(Some(text));
         }
         // The value may hold a password, so it isn't repeated.
         let problem = format!("is not a URL that begins with {}", schemes.join(" or "));
-        Err(InvalidSetting { variable, problem, example })
+        Err(InvalidSetting {
+            variable,
+            problem,
+            example,
+        })
     }
 
-    fn endpoint(&self, prefix: &EndpointNames, default: &LlmEndpoint) -> Result<LlmEndpoint, InvalidSetting> {
-        let base_url = self.url(prefix.base_url, &["http://", "https://"], "http://localhost:1234/v1")?;
+    fn endpoint(
+        &self,
+        prefix: &EndpointNames,
+        default: &LlmEndpoint,
+    ) -> Result<LlmEndpoint, InvalidSetting> {
+        let base_url = self.url(
+            prefix.base_url,
+            &["http://", "https://"],
+            "http://localhost:1234/v1",
+        )?;
         Ok(LlmEndpoint {
-            base_url: base_url.map_or_else(|| default.base_url.clone(), |url| url.trim_end_matches('/').to_owned()),
-            model: self.get(prefix.model).map_or_else(|| default.model.clone(), str::to_owned),
-            api_key: self.get(prefix.api_key).map_or_else(|| default.api_key.clone(), Secret::new),
+            base_url: base_url.map_or_else(
+                || default.base_url.clone(),
+                |url| url.trim_end_matches('/').to_owned(),
+            ),
+            model: self
+                .get(prefix.model)
+                .map_or_else(|| default.model.clone(), str::to_owned),
+            api_key: self
+                .get(prefix.api_key)
+                .map_or_else(|| default.api_key.clone(), Secret::new),
         })
     }
 }
@@ -238,7 +276,9 @@ impl Config {
                 for line in lines {
                     let (name, value) = line.map_err(|error| match error {
                         // The line itself may hold a secret.
-                        dotenvy::Error::LineParse(_, at) => ConfigError::DotEnv(format!("a line is not NAME=VALUE (at character {at})")),
+                        dotenvy::Error::LineParse(_, at) => ConfigError::DotEnv(format!(
+                            "a line is not NAME=VALUE (at character {at})"
+                        )),
                         other => ConfigError::DotEnv(other.to_string()),
                     })?;
                     variables.insert(name, value);
@@ -263,7 +303,10 @@ impl Config {
         let v = Variables(variables);
         let environment = v.choice(
             "ENVIRONMENT",
-            &[("development", Environment::Development), ("production", Environment::Production)],
+            &[
+                ("development", Environment::Development),
+                ("production", Environment::Production),
+            ],
             Environment::Development,
         )?;
         let lm_studio = EndpointNames {
@@ -285,52 +328,152 @@ impl Config {
             },
         )?;
         let days = |variable, default| {
-            v.parse(variable, default, |days: &f64| *days > 0.0 && days.is_finite(), "a number of days above 0", "365")
+            v.parse(
+                variable,
+                default,
+                |days: &f64| *days > 0.0 && days.is_finite(),
+                "a number of days above 0",
+                "365",
+            )
         };
         let share = |variable, default| {
-            v.parse(variable, default, |share: &f64| (0.0..=1.0).contains(share), "a number from 0 to 1", "0.15")
+            v.parse(
+                variable,
+                default,
+                |share: &f64| (0.0..=1.0).contains(share),
+                "a number from 0 to 1",
+                "0.15",
+            )
         };
         let defaults = Decay::default();
         let config = Self {
-            host: v.parse("HOST", IpAddr::V4(Ipv4Addr::LOCALHOST), |_| true, "an IP address", "127.0.0.1")?,
+            host: v.parse(
+                "HOST",
+                IpAddr::V4(Ipv4Addr::LOCALHOST),
+                |_| true,
+                "an IP address",
+                "127.0.0.1",
+            )?,
             port: v.parse("PORT", 8000, |_| true, "a port from 0 to 65535", "8000")?,
             environment,
-            llm_temperature: v.parse("LM_STUDIO_TEMPERATURE", 0.7, |t| (0.0..=2.0).contains(t), "a number from 0 to 2", "0.7")?,
-            llm_max_tokens: v.parse("LM_STUDIO_MAX_TOKENS", 2000, |n| *n > 0, "a whole number above 0", "2000")?,
-            llm_timeout: Duration::from_secs(v.parse("LLM_TIMEOUT_SECONDS", 60, |n| (1..=3600).contains(n), "a number of seconds from 1 to 3600", "60")?),
-            llm_context_tokens: v.parse("LLM_CONTEXT_TOKENS", 4096, |n| *n > 0, "a whole number above 0", "4096")?,
+            llm_temperature: v.parse(
+                "LM_STUDIO_TEMPERATURE",
+                0.7,
+                |t| (0.0..=2.0).contains(t),
+                "a number from 0 to 2",
+                "0.7",
+            )?,
+            llm_max_tokens: v.parse(
+                "LM_STUDIO_MAX_TOKENS",
+                2000,
+                |n| *n > 0,
+                "a whole number above 0",
+                "2000",
+            )?,
+            llm_timeout: Duration::from_secs(v.parse(
+                "LLM_TIMEOUT_SECONDS",
+                60,
+                |n| (1..=3600).contains(n),
+                "a number of seconds from 1 to 3600",
+                "60",
+            )?),
+            llm_context_tokens: v.parse(
+                "LLM_CONTEXT_TOKENS",
+                4096,
+                |n| *n > 0,
+                "a whole number above 0",
+                "4096",
+            )?,
             postgres_url: v
-                .url("POSTGRES_URL", &["postgres://", "postgresql://", "postgresql+asyncpg://"], "postgresql://companion:secret@localhost:5432/companion")?
+                .url(
+                    "POSTGRES_URL",
+                    &["postgres://", "postgresql://", "postgresql+asyncpg://"],
+                    "postgresql://companion:secret@localhost:5432/companion",
+                )?
                 .map(|url| Secret::new(url.replacen("postgresql+asyncpg://", "postgresql://", 1))),
             redis_url: v
                 .url("REDIS_URL", &["redis://"], "redis://localhost:6379/0")?
                 .map(Secret::new),
-            embedding_model: v.get("EMBEDDING_MODEL").unwrap_or("sentence-transformers/all-MiniLM-L6-v2").to_owned(),
-            embedding_dimension: v.parse("EMBEDDING_DIMENSION", 384, |n| (1..=16_000).contains(n), "a whole number from 1 to 16000", "384")?,
-            embedding_model_dir: v.get("EMBEDDING_MODEL_DIR").map_or_else(parts::minilm, PathBuf::from),
-            short_term_memory_size: v.parse("SHORT_TERM_MEMORY_SIZE", 10, |n| (1..=1000).contains(n), "a number of messages from 1 to 1000", "10")?,
-            short_term_memory_ttl: Duration::from_secs(v.parse("SHORT_TERM_MEMORY_TTL_SECONDS", 86_400, |n| *n > 0, "a number of seconds above 0", "86400")?),
-            long_term_memory_top_k: v.parse("LONG_TERM_MEMORY_TOP_K", 5, |n| *n <= 100, "a whole number from 0 to 100", "5")?,
+            embedding_model: v
+                .get("EMBEDDING_MODEL")
+                .unwrap_or("sentence-transformers/all-MiniLM-L6-v2")
+                .to_owned(),
+            embedding_dimension: v.parse(
+                "EMBEDDING_DIMENSION",
+                384,
+                |n| (1..=16_000).contains(n),
+                "a whole number from 1 to 16000",
+                "384",
+            )?,
+            embedding_model_dir: v
+                .get("EMBEDDING_MODEL_DIR")
+                .map_or_else(parts::minilm, PathBuf::from),
+            short_term_memory_size: v.parse(
+                "SHORT_TERM_MEMORY_SIZE",
+                10,
+                |n| (1..=1000).contains(n),
+                "a number of messages from 1 to 1000",
+                "10",
+            )?,
+            short_term_memory_ttl: Duration::from_secs(v.parse(
+                "SHORT_TERM_MEMORY_TTL_SECONDS",
+                86_400,
+                |n| *n > 0,
+                "a number of seconds above 0",
+                "86400",
+            )?),
+            long_term_memory_top_k: v.parse(
+                "LONG_TERM_MEMORY_TOP_K",
+                5,
+                |n| *n <= 100,
+                "a whole number from 0 to 100",
+                "5",
+            )?,
             memory_similarity_threshold: share("MEMORY_SIMILARITY_THRESHOLD", 0.15)?,
             decay: Decay {
                 fact_days: days("MEMORY_HALF_LIFE_DAYS_FACT", defaults.fact_days)?,
-                preference_days: days("MEMORY_HALF_LIFE_DAYS_PREFERENCE", defaults.preference_days)?,
+                preference_days: days(
+                    "MEMORY_HALF_LIFE_DAYS_PREFERENCE",
+                    defaults.preference_days,
+                )?,
                 event_days: days("MEMORY_HALF_LIFE_DAYS_EVENT", defaults.event_days)?,
                 context_days: days("MEMORY_HALF_LIFE_DAYS_CONTEXT", defaults.context_days)?,
                 fade_below: share("MEMORY_FADE_BELOW", defaults.fade_below)?,
             },
             extraction_mode: v.choice(
                 "MEMORY_EXTRACTION_METHOD",
-                &[("hybrid", ExtractionMode::Hybrid), ("llm", ExtractionMode::Llm), ("heuristic", ExtractionMode::Heuristic)],
+                &[
+                    ("hybrid", ExtractionMode::Hybrid),
+                    ("llm", ExtractionMode::Llm),
+                    ("heuristic", ExtractionMode::Heuristic),
+                ],
                 ExtractionMode::Hybrid,
             )?,
-            extraction_delay: Duration::from_secs_f64(v.parse("MEMORY_EXTRACTION_DELAY_SECONDS", 2.0, |n| (0.0..=3600.0).contains(n), "a number of seconds from 0 to 3600", "2")?),
+            extraction_delay: Duration::from_secs_f64(v.parse(
+                "MEMORY_EXTRACTION_DELAY_SECONDS",
+                2.0,
+                |n| (0.0..=3600.0).contains(n),
+                "a number of seconds from 0 to 3600",
+                "2",
+            )?),
             extraction: v.endpoint(&background, &llm)?,
-            extraction_concurrency: v.parse("EXTRACTION_CONCURRENCY", 1, |n| (1..=64).contains(n), "a whole number from 1 to 64", "1")?,
+            extraction_concurrency: v.parse(
+                "EXTRACTION_CONCURRENCY",
+                1,
+                |n| (1..=64).contains(n),
+                "a whole number from 1 to 64",
+                "1",
+            )?,
             llm,
-            system_persona: v.get("SYSTEM_PERSONA").unwrap_or("a helpful AI companion").to_owned(),
+            system_persona: v
+                .get("SYSTEM_PERSONA")
+                .unwrap_or("a helpful AI companion")
+                .to_owned(),
             require_authentication: v.flag("REQUIRE_AUTHENTICATION", true)?,
-            allow_x_user_id: v.flag("ALLOW_X_USER_ID_AUTH", environment == Environment::Development)?,
+            allow_x_user_id: v.flag(
+                "ALLOW_X_USER_ID_AUTH",
+                environment == Environment::Development,
+            )?,
             master_key: v.get("COMPANION_MASTER_KEY").map(Secret::new),
             log_level: v.choice(
                 "LOG_LEVEL",
@@ -344,8 +487,14 @@ impl Config {
                 ],
                 tracing::Level::INFO,
             )?,
-            log_format: v.choice("LOG_FORMAT", &[("text", LogFormat::Text), ("json", LogFormat::Json)], LogFormat::Text)?,
-            companion_home: v.get("COMPANION_HOME").map_or_else(|| PathBuf::from(".companion"), PathBuf::from),
+            log_format: v.choice(
+                "LOG_FORMAT",
+                &[("text", LogFormat::Text), ("json", LogFormat::Json)],
+                LogFormat::Text,
+            )?,
+            companion_home: v
+                .get("COMPANION_HOME")
+                .map_or_else(|| PathBuf::from(".companion"), PathBuf::from),
         };
         if config.prompt_budget() == 0 {
             return Err(ConfigError::Invalid(InvalidSetting {
@@ -375,21 +524,46 @@ impl Config {
             }
         };
         match v.get("JWT_SECRET_KEY") {
-            None => refuse(true, "JWT_SECRET_KEY is missing (make one with: openssl rand -base64 48)"),
+            None => refuse(
+                true,
+                "JWT_SECRET_KEY is missing (make one with: openssl rand -base64 48)",
+            ),
             Some(key) => {
                 refuse(key.len() < 32, "JWT_SECRET_KEY is shorter than 32 bytes");
                 let lower = key.to_lowercase();
-                refuse(lower.contains("change") || lower.contains("your-secret"), "JWT_SECRET_KEY is a placeholder");
-                refuse(key.bytes().all(|c| Some(c) == key.bytes().next()), "JWT_SECRET_KEY is one repeated character");
+                refuse(
+                    lower.contains("change") || lower.contains("your-secret"),
+                    "JWT_SECRET_KEY is a placeholder",
+                );
+                refuse(
+                    key.bytes().all(|c| Some(c) == key.bytes().next()),
+                    "JWT_SECRET_KEY is one repeated character",
+                );
             }
         }
-        refuse(self.master_key.is_none(), "COMPANION_MASTER_KEY is missing (make one with: openssl rand -base64 32)");
-        refuse(!self.require_authentication, "REQUIRE_AUTHENTICATION is false");
+        refuse(
+            self.master_key.is_none(),
+            "COMPANION_MASTER_KEY is missing (make one with: openssl rand -base64 32)",
+        );
+        refuse(
+            !self.require_authentication,
+            "REQUIRE_AUTHENTICATION is false",
+        );
         refuse(self.allow_x_user_id, "ALLOW_X_USER_ID_AUTH is true");
-        refuse(v.get("CORS_ORIGINS").is_some_and(|origins| origins.contains('*')), "CORS_ORIGINS contains *");
+        refuse(
+            v.get("CORS_ORIGINS")
+                .is_some_and(|origins| origins.contains('*')),
+            "CORS_ORIGINS contains *",
+        );
         match &self.postgres_url {
-            None => refuse(true, "POSTGRES_URL is missing: the embedded PostgreSQL is for development"),
-            Some(url) => refuse(url.expose().contains(":postgres@"), "POSTGRES_URL has the password 'postgres'"),
+            None => refuse(
+                true,
+                "POSTGRES_URL is missing: the embedded PostgreSQL is for development",
+            ),
+            Some(url) => refuse(
+                url.expose().contains(":postgres@"),
+                "POSTGRES_URL has the password 'postgres'",
+            ),
         }
         weak
     }
@@ -405,13 +579,25 @@ mod tests {
     use super::*;
 
     fn with(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
-        Config::from_variables(pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())
+        Config::from_variables(
+            pairs
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .collect(),
+        )
     }
 
     #[test]
     fn nothing_set_gives_the_documented_defaults() {
         let config = with(&[]).expect("defaults");
-        assert_eq!((config.port, config.short_term_memory_size, config.long_term_memory_top_k), (8000, 10, 5));
+        assert_eq!(
+            (
+                config.port,
+                config.short_term_memory_size,
+                config.long_term_memory_top_k
+            ),
+            (8000, 10, 5)
+        );
         assert_eq!(config.prompt_budget(), 2096);
         assert_eq!(config.extraction_mode, ExtractionMode::Hybrid);
     }
@@ -419,14 +605,25 @@ mod tests {
     #[test]
     fn a_bad_value_names_the_variable_the_problem_and_an_example() {
         for (variable, value) in [
-            ("PORT", "eighty"), ("PORT", "70000"), ("HOST", "nowhere"), ("ENVIRONMENT", "prod"),
-            ("MEMORY_SIMILARITY_THRESHOLD", "1.5"), ("MEMORY_SIMILARITY_THRESHOLD", "NaN"),
-            ("POSTGRES_URL", "mysql://x"), ("REDIS_URL", "localhost"), ("LOG_LEVEL", "LOUD"),
-            ("REQUIRE_AUTHENTICATION", "maybe"), ("LM_STUDIO_BASE_URL", "localhost:1234"),
-            ("MEMORY_HALF_LIFE_DAYS_FACT", "0"), ("MEMORY_EXTRACTION_DELAY_SECONDS", "-1"),
+            ("PORT", "eighty"),
+            ("PORT", "70000"),
+            ("HOST", "nowhere"),
+            ("ENVIRONMENT", "prod"),
+            ("MEMORY_SIMILARITY_THRESHOLD", "1.5"),
+            ("MEMORY_SIMILARITY_THRESHOLD", "NaN"),
+            ("POSTGRES_URL", "mysql://x"),
+            ("REDIS_URL", "localhost"),
+            ("LOG_LEVEL", "LOUD"),
+            ("REQUIRE_AUTHENTICATION", "maybe"),
+            ("LM_STUDIO_BASE_URL", "localhost:1234"),
+            ("MEMORY_HALF_LIFE_DAYS_FACT", "0"),
+            ("MEMORY_EXTRACTION_DELAY_SECONDS", "-1"),
         ] {
             let error = with(&[(variable, value)]).expect_err(variable).to_string();
-            assert!(error.starts_with(variable) && error.contains("for example"), "{error}");
+            assert!(
+                error.starts_with(variable) && error.contains("for example"),
+                "{error}"
+            );
         }
     }
 
@@ -441,14 +638,27 @@ mod tests {
     #[test]
     fn the_driver_suffix_of_the_seed_is_accepted() {
         let config = with(&[("POSTGRES_URL", "postgresql+asyncpg://u:p@h/d")]).expect("accepted");
-        assert_eq!(config.postgres_url.map(|url| url.expose().to_owned()).as_deref(), Some("postgresql://u:p@h/d"));
+        assert_eq!(
+            config
+                .postgres_url
+                .map(|url| url.expose().to_owned())
+                .as_deref(),
+            Some("postgresql://u:p@h/d")
+        );
     }
 
     #[test]
     fn extraction_uses_the_chat_model_unless_told_otherwise() {
-        let config = with(&[("LM_STUDIO_BASE_URL", "http://llm/v1/"), ("EXTRACTION_MODEL_NAME", "small")]).expect("config");
+        let config = with(&[
+            ("LM_STUDIO_BASE_URL", "http://llm/v1/"),
+            ("EXTRACTION_MODEL_NAME", "small"),
+        ])
+        .expect("config");
         assert_eq!(config.extraction.base_url, "http://llm/v1");
-        assert_eq!((config.extraction.model.as_str(), config.llm.model.as_str()), ("small", "local-model"));
+        assert_eq!(
+            (config.extraction.model.as_str(), config.llm.model.as_str()),
+            ("small", "local-model")
+        );
     }
 
     #[test]
@@ -459,13 +669,21 @@ mod tests {
             ("REQUIRE_AUTHENTICATION", "false"),
             ("ALLOW_X_USER_ID_AUTH", "true"),
             ("CORS_ORIGINS", "*"),
-            ("POSTGRES_URL", "postgresql://postgres:postgres@db/companion"),
+            (
+                "POSTGRES_URL",
+                "postgresql://postgres:postgres@db/companion",
+            ),
         ])
         .expect_err("weak")
         .to_string();
         for part in [
-            "JWT_SECRET_KEY is shorter", "placeholder", "COMPANION_MASTER_KEY", "REQUIRE_AUTHENTICATION",
-            "ALLOW_X_USER_ID_AUTH", "CORS_ORIGINS", "password 'postgres'",
+            "JWT_SECRET_KEY is shorter",
+            "placeholder",
+            "COMPANION_MASTER_KEY",
+            "REQUIRE_AUTHENTICATION",
+            "ALLOW_X_USER_ID_AUTH",
+            "CORS_ORIGINS",
+            "password 'postgres'",
         ] {
             assert!(error.contains(part), "{part} missing in: {error}");
         }

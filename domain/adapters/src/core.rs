@@ -55,7 +55,9 @@ pub enum StartError {
     #[error(transparent)]
     Redis(#[from] InvalidRedis),
     /// No database is configured.
-    #[error("POSTGRES_URL is not set; set it, for example POSTGRES_URL=postgresql://companion:secret@localhost:5432/companion, or run everything in one process: companion up")]
+    #[error(
+        "POSTGRES_URL is not set; set it, for example POSTGRES_URL=postgresql://companion:secret@localhost:5432/companion, or run everything in one process: companion up"
+    )]
     NoDatabase,
 }
 
@@ -81,8 +83,19 @@ impl Core {
 
     async fn assemble(config: Config, log: Log, embedder: Embedder) -> Result<Self, StartError> {
         let buffer = Buffer::new(&config).await?;
-        let Log { pool, derived, store } = log;
-        Ok(Self { config: Arc::new(config), pool, derived, store, buffer, embedder })
+        let Log {
+            pool,
+            derived,
+            store,
+        } = log;
+        Ok(Self {
+            config: Arc::new(config),
+            pool,
+            derived,
+            store,
+            buffer,
+            embedder,
+        })
     }
 
     async fn open_log(config: &Config) -> Result<Log, StartError> {
@@ -93,7 +106,11 @@ impl Core {
         database::check(&pool, config).await?;
         vault.check(&pool).await?;
         let store = EventStore::new(pool.clone(), vault);
-        Ok(Log { pool, derived, store })
+        Ok(Log {
+            pool,
+            derived,
+            store,
+        })
     }
 
     /// Closes the connections; to be called when nothing uses them any more.

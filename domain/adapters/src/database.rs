@@ -18,10 +18,14 @@ static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations");
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
     /// The URL can't be parsed.
-    #[error("POSTGRES_URL can't be parsed; for example POSTGRES_URL=postgresql://companion:secret@localhost:5432/companion")]
+    #[error(
+        "POSTGRES_URL can't be parsed; for example POSTGRES_URL=postgresql://companion:secret@localhost:5432/companion"
+    )]
     Url,
     /// No connection.
-    #[error("PostgreSQL at {address} does not accept the connection: {reason}; check POSTGRES_URL and that the server runs")]
+    #[error(
+        "PostgreSQL at {address} does not accept the connection: {reason}; check POSTGRES_URL and that the server runs"
+    )]
     Connect {
         /// Host and port, without user or password.
         address: String,
@@ -29,7 +33,9 @@ pub enum DatabaseError {
         reason: String,
     },
     /// The server lacks an extension.
-    #[error("PostgreSQL lacks the extension '{0}'; install pgvector and the contrib modules (the image pgvector/pgvector has both)")]
+    #[error(
+        "PostgreSQL lacks the extension '{0}'; install pgvector and the contrib modules (the image pgvector/pgvector has both)"
+    )]
     Extension(&'static str),
     /// A migration failed.
     #[error("migrating the database failed: {0}")]
@@ -58,7 +64,11 @@ pub enum DatabaseError {
 ///
 /// # Errors
 /// [`DatabaseError`] when the URL is wrong or nobody answers.
-pub async fn connect(url: &Secret, connections: u32, durable: bool) -> Result<PgPool, DatabaseError> {
+pub async fn connect(
+    url: &Secret,
+    connections: u32,
+    durable: bool,
+) -> Result<PgPool, DatabaseError> {
     let options = options(url)?
         // Read models live in `read`; a replay looks at another schema by setting this.
         .options([
@@ -76,7 +86,12 @@ pub async fn connect(url: &Secret, connections: u32, durable: bool) -> Result<Pg
     // A connection of its own tells why it fails; the pool would only say that time ran out.
     match PgConnection::connect_with(&options).await {
         Ok(connection) => drop(connection.close().await),
-        Err(error) => return Err(DatabaseError::Connect { address, reason: reason(&error) }),
+        Err(error) => {
+            return Err(DatabaseError::Connect {
+                address,
+                reason: reason(&error),
+            });
+        }
     }
     Ok(pool)
 }
@@ -90,26 +105,40 @@ pub async fn migrate(url: &Secret, config: &Config) -> Result<(), DatabaseError>
     let options = options(url)?;
     let address = address(&options);
     // Not the service's search path: the migrator's own table is to stay in `public`.
-    let pool = PgPoolOptions::new().max_connections(1).connect_with(options).await.map_err(|error| {
-        DatabaseError::Connect { address, reason: reason(&error) }
-    })?;
+    let pool = PgPoolOptions::new()
+        .max_connections(1)
+        .connect_with(options)
+        .await
+        .map_err(|error| DatabaseError::Connect {
+            address,
+            reason: reason(&error),
+        })?;
     for extension in ["vector", "hstore"] {
-        let available: bool =
-            sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = $1)")
-                .bind(extension)
-                .fetch_one(&pool)
-                .await?;
+        let available: bool = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = $1)",
+        )
+        .bind(extension)
+        .fetch_one(&pool)
+        .await?;
         if !available {
             return Err(DatabaseError::Extension(extension));
         }
     }
-    MIGRATIONS.run(&pool).await.map_err(|error| DatabaseError::Migrate(error.to_string()))?;
-    job_queue_migrations().run(&pool).await.map_err(|error| DatabaseError::Migrate(error.to_string()))?;
-    sqlx::query("INSERT INTO embedding_model (model, dimension) VALUES ($1, $2) ON CONFLICT DO NOTHING")
-        .bind(&config.embedding_model)
-        .bind(i32::try_from(config.embedding_dimension).unwrap_or(i32::MAX))
-        .execute(&pool)
-        .await?;
+    MIGRATIONS
+        .run(&pool)
+        .await
+        .map_err(|error| DatabaseError::Migrate(error.to_string()))?;
+    job_queue_migrations()
+        .run(&pool)
+        .await
+        .map_err(|error| DatabaseError::Migrate(error.to_string()))?;
+    sqlx::query(
+        "INSERT INTO embedding_model (model, dimension) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+    )
+    .bind(&config.embedding_model)
+    .bind(i32::try_from(config.embedding_dimension).unwrap_or(i32::MAX))
+    .execute(&pool)
+    .await?;
     pool.close().await;
     Ok(())
 }
@@ -134,17 +163,29 @@ fn job_queue_migrations() -> Migrator {
 /// [`DatabaseError::NotMigrated`] or [`DatabaseError::EmbeddingModel`].
 pub async fn check(pool: &PgPool, config: &Config) -> Result<(), DatabaseError> {
     let applied: Result<Vec<i64>, sqlx::Error> =
-        sqlx::query_scalar("SELECT version FROM public._sqlx_migrations WHERE success").fetch_all(pool).await;
+        sqlx::query_scalar("SELECT version FROM public._sqlx_migrations WHERE success")
+            .fetch_all(pool)
+            .await;
     let applied = applied.map_err(|_| DatabaseError::NotMigrated)?;
-    if !MIGRATIONS.iter().all(|migration| applied.contains(&migration.version)) {
+    if !MIGRATIONS
+        .iter()
+        .all(|migration| applied.contains(&migration.version))
+    {
         return Err(DatabaseError::NotMigrated);
     }
     let stored: Option<(String, i32)> =
-        sqlx::query_as("SELECT model, dimension FROM embedding_model").fetch_optional(pool).await?;
+        sqlx::query_as("SELECT model, dimension FROM embedding_model")
+            .fetch_optional(pool)
+            .await?;
     let (model, dimension) = stored.ok_or(DatabaseError::NotMigrated)?;
-    if model != config.embedding_model || usize::try_from(dimension) != Ok(config.embedding_dimension) {
+    if model != config.embedding_model
+        || usize::try_from(dimension) != Ok(config.embedding_dimension)
+    {
         return Err(DatabaseError::EmbeddingModel {
-            configured: format!("{} ({})", config.embedding_model, config.embedding_dimension),
+            configured: format!(
+                "{} ({})",
+                config.embedding_model, config.embedding_dimension
+            ),
             stored: format!("{model} ({dimension})"),
         });
     }

@@ -42,10 +42,14 @@ pub enum EmbedError {
         part: &'static str,
     },
     /// The model can't be loaded.
-    #[error("the embedding model can't be loaded: {0}; check EMBEDDING_MODEL_DIR, or fetch it anew: ops/fetch-parts minilm")]
+    #[error(
+        "the embedding model can't be loaded: {0}; check EMBEDDING_MODEL_DIR, or fetch it anew: ops/fetch-parts minilm"
+    )]
     Load(String),
     /// The model makes vectors of another size.
-    #[error("the embedding model makes vectors of {actual} numbers, but EMBEDDING_DIMENSION={configured}; set EMBEDDING_DIMENSION={actual}")]
+    #[error(
+        "the embedding model makes vectors of {actual} numbers, but EMBEDDING_DIMENSION={configured}; set EMBEDDING_DIMENSION={actual}"
+    )]
     Dimension {
         /// What the model makes.
         actual: usize,
@@ -93,7 +97,9 @@ impl Embedder {
                 Err(error) => drop(loaded.send(Err(error))),
             })
             .map_err(|error| EmbedError::Load(error.to_string()))?;
-        ready.await.map_err(|_| EmbedError::Load("its thread ended".to_owned()))??;
+        ready
+            .await
+            .map_err(|_| EmbedError::Load("its thread ended".to_owned()))??;
         Ok(Self { requests })
     }
 
@@ -120,7 +126,14 @@ impl Embedder {
     #[tracing::instrument(name = "embed", skip_all, fields(texts = texts.len()))]
     async fn request(&self, urgent: bool, texts: Vec<String>) -> Result<Vec<Vector>, EmbedError> {
         let (answer, vectors) = oneshot::channel();
-        self.requests.send(Request { urgent, texts, answer }).await.map_err(|_| EmbedError::Stopped)?;
+        self.requests
+            .send(Request {
+                urgent,
+                texts,
+                answer,
+            })
+            .await
+            .map_err(|_| EmbedError::Stopped)?;
         vectors.await.map_err(|_| EmbedError::Stopped)?
     }
 }
@@ -135,7 +148,11 @@ pub fn message_text(role: Role, name: Option<&str>, content: &str) -> String {
 
 /// The key under which a text's vector is kept: the first 16 bytes of its SHA-256.
 pub fn content_hash(text: &str) -> Vec<u8> {
-    Sha256::digest(text.as_bytes()).iter().take(16).copied().collect()
+    Sha256::digest(text.as_bytes())
+        .iter()
+        .take(16)
+        .copied()
+        .collect()
 }
 
 fn load(directory: &Path, dimension: usize) -> Result<TextEmbedding, EmbedError> {
@@ -167,14 +184,22 @@ fn load(directory: &Path, dimension: usize) -> Result<TextEmbedding, EmbedError>
         special_tokens_map_file: read("special_tokens_map.json")?,
         tokenizer_config_file: read("tokenizer_config.json")?,
     };
-    let model = UserDefinedEmbeddingModel::new(read("model.onnx")?, files).with_pooling(Pooling::Mean);
-    let options = InitOptionsUserDefined::new().with_max_length(MAX_TOKENS).with_intra_threads(1);
+    let model =
+        UserDefinedEmbeddingModel::new(read("model.onnx")?, files).with_pooling(Pooling::Mean);
+    let options = InitOptionsUserDefined::new()
+        .with_max_length(MAX_TOKENS)
+        .with_intra_threads(1);
     let mut model = TextEmbedding::try_new_from_user_defined(model, options)
         .map_err(|error| EmbedError::Load(error.to_string()))?;
-    let probe = model.embed(["probe"], None).map_err(|error| EmbedError::Load(error.to_string()))?;
+    let probe = model
+        .embed(["probe"], None)
+        .map_err(|error| EmbedError::Load(error.to_string()))?;
     let actual = probe.first().map_or(0, Vec::len);
     if actual != dimension {
-        return Err(EmbedError::Dimension { actual, configured: dimension });
+        return Err(EmbedError::Dimension {
+            actual,
+            configured: dimension,
+        });
     }
     Ok(model)
 }
@@ -190,15 +215,24 @@ fn serve(mut model: TextEmbedding, mut requests: mpsc::Receiver<Request>) {
     let (mut urgent, mut background) = (VecDeque::new(), VecDeque::new());
     loop {
         if urgent.is_empty() && background.is_empty() {
-            let Some(request) = requests.blocking_recv() else { return };
+            let Some(request) = requests.blocking_recv() else {
+                return;
+            };
             sort(request, &mut urgent, &mut background);
         }
         while let Ok(request) = requests.try_recv() {
             sort(request, &mut urgent, &mut background);
         }
-        let lane = if urgent.is_empty() { &mut background } else { &mut urgent };
+        let lane = if urgent.is_empty() {
+            &mut background
+        } else {
+            &mut urgent
+        };
         run(&mut model, lane);
-        while lane.front().is_some_and(|pending| pending.done.len() == pending.request.texts.len()) {
+        while lane
+            .front()
+            .is_some_and(|pending| pending.done.len() == pending.request.texts.len())
+        {
             if let Some(Pending { request, done }) = lane.pop_front() {
                 // Nobody waits any more when the client has gone.
                 let _ = request.answer.send(Ok(done));
@@ -209,16 +243,24 @@ fn serve(mut model: TextEmbedding, mut requests: mpsc::Receiver<Request>) {
 
 fn sort(request: Request, urgent: &mut VecDeque<Pending>, background: &mut VecDeque<Pending>) {
     let lane = if request.urgent { urgent } else { background };
-    lane.push_back(Pending { request, done: Vec::new() });
+    lane.push_back(Pending {
+        request,
+        done: Vec::new(),
+    });
 }
 
 /// Embeds the next texts of a lane, as many as make one batch.
 fn run(model: &mut TextEmbedding, lane: &mut VecDeque<Pending>) {
     let mut batch: Vec<&str> = Vec::new();
     let mut longest = 0;
-    for text in lane.iter().flat_map(|pending| &pending.request.texts[pending.done.len()..]) {
+    for text in lane
+        .iter()
+        .flat_map(|pending| &pending.request.texts[pending.done.len()..])
+    {
         longest = longest.max(text.len());
-        if !batch.is_empty() && (batch.len() == MAX_BATCH || longest * (batch.len() + 1) > MAX_BATCH_CHARACTERS) {
+        if !batch.is_empty()
+            && (batch.len() == MAX_BATCH || longest * (batch.len() + 1) > MAX_BATCH_CHARACTERS)
+        {
             break;
         }
         batch.push(text);
@@ -234,7 +276,9 @@ fn run(model: &mut TextEmbedding, lane: &mut VecDeque<Pending>) {
         // One of the texts is at fault: whoever waits first is told, the others go on.
         Err(error) => {
             if let Some(Pending { request, .. }) = lane.pop_front() {
-                let _ = request.answer.send(Err(EmbedError::Failed(error.to_string())));
+                let _ = request
+                    .answer
+                    .send(Err(EmbedError::Failed(error.to_string())));
             }
         }
     }

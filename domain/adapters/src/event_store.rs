@@ -1,8 +1,8 @@
 //! The event log: append to a stream, read a stream.
 
+use chrono::{DateTime, Utc};
 use companion_domain::events::{Event, Metadata, Recorded, UserRegistered};
 use companion_domain::ids::{EventId, ExternalUserId, StreamId, UserId};
-use chrono::{DateTime, Utc};
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool};
 use tokio::sync::watch;
@@ -94,7 +94,11 @@ pub struct EventStore {
 impl EventStore {
     /// The log in this database.
     pub fn new(pool: PgPool, vault: Vault) -> Self {
-        Self { pool, vault, appends: watch::Sender::default() }
+        Self {
+            pool,
+            vault,
+            appends: watch::Sender::default(),
+        }
     }
 
     /// The database of the log.
@@ -131,10 +135,19 @@ impl EventStore {
             .execute(&mut *transaction)
             .await?;
         if self.vault.create(&mut transaction, user).await? {
-            let key = self.vault.keys(&mut transaction, vec![(user, None)]).await?.remove(&user).ok_or(VaultError::NoKey)?;
-            let registered = UserRegistered { external_id: external.as_str().to_owned() };
+            let key = self
+                .vault
+                .keys(&mut transaction, vec![(user, None)])
+                .await?
+                .remove(&user)
+                .ok_or(VaultError::NoKey)?;
+            let registered = UserRegistered {
+                external_id: external.as_str().to_owned(),
+            };
             let batch = Batch::seal(&key, vec![(registered.into(), Metadata::default())])?;
-            batch.append(&mut transaction, &stream, user, key.id, Expected::Any, None).await?;
+            batch
+                .append(&mut transaction, &stream, user, key.id, Expected::Any, None)
+                .await?;
         }
         transaction.commit().await?;
         Ok(user)
@@ -158,7 +171,9 @@ impl EventStore {
         };
         let batch = Batch::seal(&key, events)?;
         let mut connection = self.pool.acquire().await?;
-        let appended = batch.append(&mut connection, stream, user, key.id, expected, idempotency).await;
+        let appended = batch
+            .append(&mut connection, stream, user, key.id, expected, idempotency)
+            .await;
         match &appended {
             Ok(_) => self.appends.send_modify(|n| *n += 1),
             Err(AppendError::NoUser) => self.vault.forget(user).await,
@@ -172,7 +187,11 @@ impl EventStore {
     ///
     /// # Errors
     /// [`ReadError`] when an event can't be opened or read.
-    pub async fn read_stream(&self, stream: &StreamId, after_version: i64) -> Result<Vec<Recorded>, ReadError> {
+    pub async fn read_stream(
+        &self,
+        stream: &StreamId,
+        after_version: i64,
+    ) -> Result<Vec<Recorded>, ReadError> {
         let mut connection = self.pool.acquire().await?;
         let rows: Vec<EventRow> = sqlx::query_as(
             "SELECT position, xid::text::bigint AS xid, event_id, stream_id, version, user_id, type, schema_version,
@@ -183,14 +202,22 @@ impl EventStore {
         .bind(after_version)
         .fetch_all(&mut *connection)
         .await?;
-        Ok(open(&self.vault, &mut connection, rows).await?.into_iter().flatten().collect())
+        Ok(open(&self.vault, &mut connection, rows)
+            .await?
+            .into_iter()
+            .flatten()
+            .collect())
     }
 
     /// Reads certain events of a stream, in order.
     ///
     /// # Errors
     /// [`ReadError`] when an event can't be opened or read.
-    pub async fn read_versions(&self, stream: &StreamId, versions: &[i64]) -> Result<Vec<Recorded>, ReadError> {
+    pub async fn read_versions(
+        &self,
+        stream: &StreamId,
+        versions: &[i64],
+    ) -> Result<Vec<Recorded>, ReadError> {
         let mut connection = self.pool.acquire().await?;
         let rows: Vec<EventRow> = sqlx::query_as(
             "SELECT position, xid::text::bigint AS xid, event_id, stream_id, version, user_id, type, schema_version,
@@ -201,7 +228,11 @@ impl EventStore {
         .bind(versions)
         .fetch_all(&mut *connection)
         .await?;
-        Ok(open(&self.vault, &mut connection, rows).await?.into_iter().flatten().collect())
+        Ok(open(&self.vault, &mut connection, rows)
+            .await?
+            .into_iter()
+            .flatten()
+            .collect())
     }
 }
 
@@ -220,9 +251,16 @@ impl Batch {
         let mut batch = Self::default();
         let mut before = None;
         for (event, mut metadata) in events {
-            let (id, type_name, schema_version) = (Uuid::now_v7(), event.type_name(), event.schema_version());
-            let binding = Binding { event_id: id, type_name, schema_version };
-            batch.payloads.push(key.seal(binding, &event.to_payload()?)?);
+            let (id, type_name, schema_version) =
+                (Uuid::now_v7(), event.type_name(), event.schema_version());
+            let binding = Binding {
+                event_id: id,
+                type_name,
+                schema_version,
+            };
+            batch
+                .payloads
+                .push(key.seal(binding, &event.to_payload()?)?);
             metadata.causation_id = metadata.causation_id.or(before);
             metadata.traceparent = metadata.traceparent.or_else(telemetry::traceparent);
             metadata.code_version = Some(CODE_VERSION.to_owned());
@@ -267,10 +305,16 @@ impl Batch {
         .await?;
         let version = version.unwrap_or_default();
         match outcome.as_str() {
-            "appended" => {
-                Ok(Appended { version, ids: self.ids.into_iter().map(EventId).collect(), repeated: false })
-            }
-            "repeated" => Ok(Appended { version, ids: Vec::new(), repeated: true }),
+            "appended" => Ok(Appended {
+                version,
+                ids: self.ids.into_iter().map(EventId).collect(),
+                repeated: false,
+            }),
+            "repeated" => Ok(Appended {
+                version,
+                ids: Vec::new(),
+                repeated: true,
+            }),
             "key_reused" => Err(AppendError::KeyReused),
             "no_user" => Err(AppendError::NoUser),
             _ => Err(AppendError::Conflict { actual: version }),
@@ -302,12 +346,17 @@ pub(crate) async fn open(
     connection: &mut PgConnection,
     rows: Vec<EventRow>,
 ) -> Result<Vec<Option<Recorded>>, ReadError> {
-    let wanted = rows.iter().map(|row| (UserId(row.user_id), Some(row.key_id))).collect();
+    let wanted = rows
+        .iter()
+        .map(|row| (UserId(row.user_id), Some(row.key_id)))
+        .collect();
     let keys = vault.keys(connection, wanted).await?;
     rows.into_iter()
         .map(|row| {
             let user = UserId(row.user_id);
-            let Some(key) = keys.get(&user).filter(|key| key.id == row.key_id) else { return Ok(None) };
+            let Some(key) = keys.get(&user).filter(|key| key.id == row.key_id) else {
+                return Ok(None);
+            };
             let binding = Binding {
                 event_id: row.event_id,
                 type_name: &row.type_name,

@@ -40,8 +40,10 @@ pub async fn index(
         return Ok(());
     }
     let length = i32::try_from(text::term_count(&terms)).unwrap_or(i32::MAX);
-    let (terms, counts): (Vec<String>, Vec<i16>) =
-        terms.into_iter().map(|(term, count)| (term, i16::try_from(count).unwrap_or(i16::MAX))).unzip();
+    let (terms, counts): (Vec<String>, Vec<i16>) = terms
+        .into_iter()
+        .map(|(term, count)| (term, i16::try_from(count).unwrap_or(i16::MAX)))
+        .unzip();
     sqlx::query(
         "WITH added AS (
              INSERT INTO terms (user_id, source, term, item_id, count, length)
@@ -74,7 +76,10 @@ pub async fn remove(
     item: Uuid,
     content: &str,
 ) -> Result<(), sqlx::Error> {
-    let terms: Vec<String> = text::terms(content).into_iter().map(|(term, _)| term).collect();
+    let terms: Vec<String> = text::terms(content)
+        .into_iter()
+        .map(|(term, _)| term)
+        .collect();
     sqlx::query(
         "WITH gone AS (
              DELETE FROM terms WHERE user_id = $1 AND source = $2 AND term = ANY($4) AND item_id = $3 RETURNING length
@@ -115,10 +120,12 @@ pub async fn postings(
     .bind(terms)
     .fetch_all(connection)
     .await?;
-    let corpus = rows.first().map_or_else(CorpusSize::default, |(.., items, terms)| CorpusSize {
-        items: u64::try_from(*items).unwrap_or(0),
-        terms: u64::try_from(*terms).unwrap_or(0),
-    });
+    let corpus = rows
+        .first()
+        .map_or_else(CorpusSize::default, |(.., items, terms)| CorpusSize {
+            items: u64::try_from(*items).unwrap_or(0),
+            terms: u64::try_from(*terms).unwrap_or(0),
+        });
     let postings = rows
         .into_iter()
         .map(|(item, term, count, length, ..)| Posting {

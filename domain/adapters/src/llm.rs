@@ -53,7 +53,9 @@ pub fn message(reason: FailureReason) -> &'static str {
         FailureReason::LlmInvalid => {
             "The LLM's answer was empty or not understood. Check that LM_STUDIO_BASE_URL is an OpenAI-compatible server."
         }
-        FailureReason::ServiceStopping => "The service stopped while the reply ran. Send the message again.",
+        FailureReason::ServiceStopping => {
+            "The service stopped while the reply ran. Send the message again."
+        }
     }
 }
 
@@ -91,10 +93,17 @@ impl Llm {
     /// When the TLS of this machine can't be set up.
     pub fn new(endpoint: &LlmEndpoint, timeout: Duration) -> Result<Self, reqwest::Error> {
         install_tls();
-        let http = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT.min(timeout)).build()?;
+        let http = reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT.min(timeout))
+            .build()?;
         let endpoint = Endpoint::new(endpoint);
         let client = Client::build(http.clone(), endpoint.clone());
-        Ok(Self { client, http, endpoint, timeout })
+        Ok(Self {
+            client,
+            http,
+            endpoint,
+            timeout,
+        })
     }
 
     /// The model that is asked.
@@ -112,7 +121,11 @@ impl Llm {
         body["stream"] = json!(true);
         body["stream_options"] = json!({ "include_usage": true });
         let url = format!("{}/chat/completions", self.endpoint.base_url);
-        let request = self.http.post(url).headers(self.endpoint.headers.clone()).json(&body);
+        let request = self
+            .http
+            .post(url)
+            .headers(self.endpoint.headers.clone())
+            .json(&body);
         let start = Streaming::Asking(Box::new(request));
         let timeout = self.timeout;
         futures_util::stream::unfold(start, move |state| next_piece(state, timeout))
@@ -142,20 +155,31 @@ impl Llm {
             .map_err(|_| LlmFailure(FailureReason::LlmTimeout))?
             .map_err(|error| failure(&error))?;
         let choice = &answer["choices"][0];
-        let text = choice["message"]["content"].as_str().ok_or(LlmFailure(FailureReason::LlmInvalid))?;
+        let text = choice["message"]["content"]
+            .as_str()
+            .ok_or(LlmFailure(FailureReason::LlmInvalid))?;
         Ok((text.to_owned(), choice["finish_reason"] != "length"))
     }
 
     /// Whether the LLM answers at all.
     pub async fn ping(&self) -> bool {
         let models = format!("{}/models", self.endpoint.base_url);
-        let request = self.http.get(models).headers(self.endpoint.headers.clone()).timeout(PING_TIMEOUT);
-        request.send().await.is_ok_and(|answer| answer.status().is_success())
+        let request = self
+            .http
+            .get(models)
+            .headers(self.endpoint.headers.clone())
+            .timeout(PING_TIMEOUT);
+        request
+            .send()
+            .await
+            .is_ok_and(|answer| answer.status().is_success())
     }
 
     fn request(&self, messages: &[PromptMessage], sampling: &Sampling) -> Value {
-        let messages: Vec<Value> =
-            messages.iter().map(|message| json!({ "role": message.role, "content": message.content })).collect();
+        let messages: Vec<Value> = messages
+            .iter()
+            .map(|message| json!({ "role": message.role, "content": message.content }))
+            .collect();
         json!({
             "model": self.endpoint.model,
             "messages": messages,
@@ -201,14 +225,26 @@ async fn next_piece(
     }
 }
 
-async fn ask(request: reqwest::RequestBuilder) -> Result<(Option<Piece>, Streaming), FailureReason> {
+async fn ask(
+    request: reqwest::RequestBuilder,
+) -> Result<(Option<Piece>, Streaming), FailureReason> {
     let response = request.send().await.map_err(|error| http_failure(&error))?;
     if !response.status().is_success() {
-        tracing::warn!(status = response.status().as_u16(), "the LLM answered with an error");
+        tracing::warn!(
+            status = response.status().as_u16(),
+            "the LLM answered with an error"
+        );
         return Err(FailureReason::LlmError);
     }
     let events = response.bytes_stream().eventsource().boxed();
-    Ok((None, Streaming::Reading(Reading { events, begun: false, finished: false })))
+    Ok((
+        None,
+        Streaming::Reading(Reading {
+            events,
+            begun: false,
+            finished: false,
+        }),
+    ))
 }
 
 async fn read(mut reading: Reading) -> Result<(Option<Piece>, Streaming), FailureReason> {
@@ -217,7 +253,9 @@ async fn read(mut reading: Reading) -> Result<(Option<Piece>, Streaming), Failur
         None | Some(Err(_)) if reading.finished => return Ok((None, Streaming::Over)),
         // Something answered, but it was not an OpenAI-compatible stream.
         None if !reading.begun => return Err(FailureReason::LlmInvalid),
-        None | Some(Err(EventStreamError::Transport(_))) => return Err(FailureReason::LlmInterrupted),
+        None | Some(Err(EventStreamError::Transport(_))) => {
+            return Err(FailureReason::LlmInterrupted);
+        }
         Some(Err(_)) => return Err(FailureReason::LlmInvalid),
     };
     if event.data.trim() == "[DONE]" {
@@ -246,7 +284,10 @@ fn read_chunk(piece: &Value, finished: &mut bool) -> Result<Option<Piece>, Failu
             (None, None) => Err(FailureReason::LlmInvalid),
         };
     };
-    if choice.get("finish_reason").is_some_and(|reason| !reason.is_null()) {
+    if choice
+        .get("finish_reason")
+        .is_some_and(|reason| !reason.is_null())
+    {
         *finished = true;
     }
     match &choice["delta"]["content"] {

@@ -19,7 +19,10 @@ const NEIGHBOURS: i64 = 8;
 
 /// A memory as the table has it.
 #[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
-#[expect(missing_docs, reason = "each field is the column and the field of the API of the same name")]
+#[expect(
+    missing_docs,
+    reason = "each field is the column and the field of the API of the same name"
+)]
 pub struct Memory {
     pub memory_id: Uuid,
     pub content: String,
@@ -51,7 +54,13 @@ impl Memory {
 
     /// The importance after decay, 0..=1.
     pub fn importance_now(&self, decay: &Decay, now: DateTime<Utc>) -> f64 {
-        decay.importance_now(self.importance, self.kind(), self.explicit, self.last_reinforced_at, now)
+        decay.importance_now(
+            self.importance,
+            self.kind(),
+            self.explicit,
+            self.last_reinforced_at,
+            now,
+        )
     }
 }
 
@@ -88,7 +97,14 @@ pub async fn record(
     .await?;
     if added.rows_affected() == 1 {
         let source = lexicon::Source::Memory;
-        lexicon::index(connection, recorded.user, source, event.memory_id.0, &event.content).await?;
+        lexicon::index(
+            connection,
+            recorded.user,
+            source,
+            event.memory_id.0,
+            &event.content,
+        )
+        .await?;
     }
     Ok(())
 }
@@ -141,7 +157,14 @@ pub async fn supersede(
     .await?;
     if let Some(content) = content {
         let source = lexicon::Source::Memory;
-        lexicon::remove(connection, recorded.user, source, event.memory_id.0, &content).await?;
+        lexicon::remove(
+            connection,
+            recorded.user,
+            source,
+            event.memory_id.0,
+            &content,
+        )
+        .await?;
     }
     Ok(())
 }
@@ -241,14 +264,16 @@ pub async fn related(
     .await?;
     Ok(rows
         .into_iter()
-        .map(|(id, content, subject, sources, valid_from, vector)| Known {
-            id: MemoryId(id),
-            content,
-            subject,
-            sources: sources.0,
-            valid_from,
-            vector: vector.map(|v| v.to_vec()).unwrap_or_default(),
-        })
+        .map(
+            |(id, content, subject, sources, valid_from, vector)| Known {
+                id: MemoryId(id),
+                content,
+                subject,
+                sources: sources.0,
+                valid_from,
+                vector: vector.map(|v| v.to_vec()).unwrap_or_default(),
+            },
+        )
         .collect())
 }
 
@@ -277,7 +302,12 @@ pub async fn list(
     const MATCHES: &str = "user_id = $1 AND ($2::text IS NULL OR kind = $2)
          AND ($3::uuid IS NULL OR sources @> jsonb_build_array(jsonb_build_object('conversation_id', $3::text)))
          AND ($4 OR state = 'live')";
-    let bind = (user.0, filter.kind.map(MemoryKind::as_str), filter.conversation.map(|c| c.0), filter.include_inactive);
+    let bind = (
+        user.0,
+        filter.kind.map(MemoryKind::as_str),
+        filter.conversation.map(|c| c.0),
+        filter.include_inactive,
+    );
     let sql = format!(
         "SELECT {COLUMNS} FROM memories WHERE {MATCHES} ORDER BY created_at DESC, version DESC, memory_id LIMIT $5 OFFSET $6"
     );
@@ -290,13 +320,15 @@ pub async fn list(
         .bind(offset)
         .fetch_all(&mut *connection)
         .await?;
-    let total = sqlx::query_scalar(sqlx::AssertSqlSafe(format!("SELECT count(*) FROM memories WHERE {MATCHES}")))
-        .bind(bind.0)
-        .bind(bind.1)
-        .bind(bind.2)
-        .bind(bind.3)
-        .fetch_one(connection)
-        .await?;
+    let total = sqlx::query_scalar(sqlx::AssertSqlSafe(format!(
+        "SELECT count(*) FROM memories WHERE {MATCHES}"
+    )))
+    .bind(bind.0)
+    .bind(bind.1)
+    .bind(bind.2)
+    .bind(bind.3)
+    .fetch_one(connection)
+    .await?;
     Ok((memories, total))
 }
 
@@ -337,7 +369,10 @@ pub async fn nearest(
         .bind(and)
         .fetch_all(connection)
         .await?;
-    Ok(rows.into_iter().map(|row| (row.memory, row.similarity)).collect())
+    Ok(rows
+        .into_iter()
+        .map(|row| (row.memory, row.similarity))
+        .collect())
 }
 
 /// A short form of a memory's text for a list of what was recalled.

@@ -4,7 +4,7 @@
 use chrono::{DateTime, Utc};
 use companion_domain::conversation::Role;
 use companion_domain::events::{
-    Recorded, RecalledMemory, ReplyCompleted, ReplyFailed, ReplyStarted, UserMessageReceived,
+    RecalledMemory, Recorded, ReplyCompleted, ReplyFailed, ReplyStarted, UserMessageReceived,
 };
 use companion_domain::ids::{ConversationId, ReplyId, UserId};
 use companion_domain::text;
@@ -21,7 +21,10 @@ const TITLE: usize = 60;
 
 /// A conversation as the table has it.
 #[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
-#[expect(missing_docs, reason = "each field is the field of the API of the same name")]
+#[expect(
+    missing_docs,
+    reason = "each field is the field of the API of the same name"
+)]
 pub struct ConversationRow {
     pub conversation_id: Uuid,
     pub title: Option<String>,
@@ -32,7 +35,10 @@ pub struct ConversationRow {
 
 /// A message as the table has it.
 #[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
-#[expect(missing_docs, reason = "each field is the field of the API of the same name")]
+#[expect(
+    missing_docs,
+    reason = "each field is the field of the API of the same name"
+)]
 pub struct MessageRow {
     pub message_id: Uuid,
     pub conversation_id: Uuid,
@@ -111,7 +117,14 @@ pub async fn receive(
     .bind(event.lease)
     .execute(&mut *connection)
     .await?;
-    lexicon::index(connection, recorded.user, Source::Message, event.message_id.0, &event.content).await
+    lexicon::index(
+        connection,
+        recorded.user,
+        Source::Message,
+        event.message_id.0,
+        &event.content,
+    )
+    .await
 }
 
 /// Takes in what the LLM was asked with.
@@ -141,7 +154,14 @@ pub async fn complete_reply(
     recorded: &Recorded,
     event: &ReplyCompleted,
 ) -> Result<(), sqlx::Error> {
-    end_reply(connection, recorded, event.reply_id, &event.content, "completed").await
+    end_reply(
+        connection,
+        recorded,
+        event.reply_id,
+        &event.content,
+        "completed",
+    )
+    .await
 }
 
 /// Takes in a reply that ended without being whole.
@@ -167,7 +187,8 @@ async fn end_reply(
     content: &str,
     status: &str,
 ) -> Result<(), sqlx::Error> {
-    let hash = (!content.is_empty()).then(|| content_hash(&message_text(Role::Assistant, None, content)));
+    let hash =
+        (!content.is_empty()).then(|| content_hash(&message_text(Role::Assistant, None, content)));
     let conversation: Option<Uuid> = sqlx::query_scalar(
         "UPDATE messages SET content = $3, content_hash = $4, reply_status = $5, created_at = $6, lease = NULL
          WHERE user_id = $1 AND message_id = $2 AND reply_status = 'running' RETURNING conversation_id",
@@ -180,7 +201,9 @@ async fn end_reply(
     .bind(recorded.recorded_at)
     .fetch_optional(&mut *connection)
     .await?;
-    let Some(conversation) = conversation else { return Ok(()) };
+    let Some(conversation) = conversation else {
+        return Ok(());
+    };
     sqlx::query("UPDATE conversations SET updated_at = $2, version = $3 WHERE conversation_id = $1 AND version < $3")
         .bind(conversation)
         .bind(recorded.recorded_at)
@@ -217,12 +240,19 @@ pub async fn note_user(
 ///
 /// # Errors
 /// When the database fails.
-pub async fn timezone(executor: impl PgExecutor<'_>, user: UserId) -> Result<chrono_tz::Tz, sqlx::Error> {
-    let name: Option<Option<String>> = sqlx::query_scalar("SELECT timezone FROM users WHERE user_id = $1")
-        .bind(user.0)
-        .fetch_optional(executor)
-        .await?;
-    Ok(name.flatten().and_then(|name| name.parse().ok()).unwrap_or(chrono_tz::Tz::UTC))
+pub async fn timezone(
+    executor: impl PgExecutor<'_>,
+    user: UserId,
+) -> Result<chrono_tz::Tz, sqlx::Error> {
+    let name: Option<Option<String>> =
+        sqlx::query_scalar("SELECT timezone FROM users WHERE user_id = $1")
+            .bind(user.0)
+            .fetch_optional(executor)
+            .await?;
+    Ok(name
+        .flatten()
+        .and_then(|name| name.parse().ok())
+        .unwrap_or(chrono_tz::Tz::UTC))
 }
 
 /// A user's conversations, the last changed first, and how many there are in all.
@@ -260,11 +290,13 @@ pub async fn owns_conversation(
     user: UserId,
     conversation: ConversationId,
 ) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar("SELECT EXISTS (SELECT FROM conversations WHERE user_id = $1 AND conversation_id = $2)")
-        .bind(user.0)
-        .bind(conversation.0)
-        .fetch_one(executor)
-        .await
+    sqlx::query_scalar(
+        "SELECT EXISTS (SELECT FROM conversations WHERE user_id = $1 AND conversation_id = $2)",
+    )
+    .bind(user.0)
+    .bind(conversation.0)
+    .fetch_one(executor)
+    .await
 }
 
 /// The last `limit` messages of a conversation, or those before a message, oldest first. `None` when
@@ -355,7 +387,10 @@ pub async fn nearest(
     .bind(and)
     .fetch_all(connection)
     .await?;
-    Ok(rows.into_iter().map(|row| (row.message, row.similarity)).collect())
+    Ok(rows
+        .into_iter()
+        .map(|row| (row.message, row.similarity))
+        .collect())
 }
 
 /// Running replies whose process is not seen any more: conversation, user and reply.
@@ -382,8 +417,10 @@ pub async fn orphaned_replies(
 /// # Errors
 /// When the database fails.
 pub async fn is_replying(executor: impl PgExecutor<'_>, user: UserId) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar("SELECT EXISTS (SELECT FROM messages WHERE user_id = $1 AND reply_status = 'running')")
-        .bind(user.0)
-        .fetch_one(executor)
-        .await
+    sqlx::query_scalar(
+        "SELECT EXISTS (SELECT FROM messages WHERE user_id = $1 AND reply_status = 'running')",
+    )
+    .bind(user.0)
+    .fetch_one(executor)
+    .await
 }

@@ -104,7 +104,10 @@ pub async fn heartbeat(pool: &PgPool, process: uuid::Uuid) -> Result<(), sqlx::E
 /// # Errors
 /// When the database fails.
 pub async fn farewell(pool: &PgPool, process: uuid::Uuid) -> Result<(), sqlx::Error> {
-    sqlx::query("DELETE FROM processes WHERE process_id = $1").bind(process).execute(pool).await?;
+    sqlx::query("DELETE FROM processes WHERE process_id = $1")
+        .bind(process)
+        .execute(pool)
+        .await?;
     Ok(())
 }
 

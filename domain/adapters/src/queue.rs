@@ -91,7 +91,11 @@ pub async fn insert(connection: &mut PgConnection, jobs: &[NewJob]) -> Result<()
 ///
 /// # Errors
 /// When the database fails.
-pub async fn put_off(executor: impl PgExecutor<'_>, id: &str, seconds: f64) -> Result<(), sqlx::Error> {
+pub async fn put_off(
+    executor: impl PgExecutor<'_>,
+    id: &str,
+    seconds: f64,
+) -> Result<(), sqlx::Error> {
     sqlx::query("UPDATE apalis.jobs SET run_at = now() + make_interval(secs => $2) WHERE id = $1")
         .bind(id)
         .bind(seconds)
@@ -105,10 +109,12 @@ pub async fn put_off(executor: impl PgExecutor<'_>, id: &str, seconds: f64) -> R
 /// # Errors
 /// When the database fails.
 pub async fn pending(executor: impl PgExecutor<'_>) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar("SELECT count(*) FROM (SELECT FROM apalis.jobs WHERE status = 'Pending' LIMIT $1) AS p")
-        .bind(MAX_PENDING)
-        .fetch_one(executor)
-        .await
+    sqlx::query_scalar(
+        "SELECT count(*) FROM (SELECT FROM apalis.jobs WHERE status = 'Pending' LIMIT $1) AS p",
+    )
+    .bind(MAX_PENDING)
+    .fetch_one(executor)
+    .await
 }
 
 /// Removes jobs that ended well more than a day ago, and workers not seen for as long. Dead jobs stay
@@ -117,9 +123,11 @@ pub async fn pending(executor: impl PgExecutor<'_>) -> Result<i64, sqlx::Error> 
 /// # Errors
 /// When the database fails.
 pub async fn sweep(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    sqlx::query("DELETE FROM apalis.jobs WHERE status = 'Done' AND done_at < now() - interval '1 day'")
-        .execute(&mut *connection)
-        .await?;
+    sqlx::query(
+        "DELETE FROM apalis.jobs WHERE status = 'Done' AND done_at < now() - interval '1 day'",
+    )
+    .execute(&mut *connection)
+    .await?;
     sqlx::query(
         "DELETE FROM apalis.workers w WHERE w.last_seen < now() - interval '1 day'
          AND NOT EXISTS (SELECT FROM apalis.jobs j WHERE j.lock_by = w.id)",
@@ -144,7 +152,10 @@ pub fn config(queue: &str) -> QueueConfig {
 fn ulid() -> String {
     const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
     let bits = Uuid::now_v7().as_u128();
-    (0..26).rev().map(|place| char::from(ALPHABET[(bits >> (5 * place)) as usize & 31])).collect()
+    (0..26)
+        .rev()
+        .map(|place| char::from(ALPHABET[(bits >> (5 * place)) as usize & 31]))
+        .collect()
 }
 
 #[cfg(test)]

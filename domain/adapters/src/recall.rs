@@ -64,11 +64,22 @@ pub struct Found {
 /// # Errors
 /// When the database fails.
 #[tracing::instrument(name = "recall", skip_all)]
-pub async fn search(pool: &PgPool, decay: &Decay, query: &Query<'_>) -> Result<Vec<Found>, sqlx::Error> {
+pub async fn search(
+    pool: &PgPool,
+    decay: &Decay,
+    query: &Query<'_>,
+) -> Result<Vec<Found>, sqlx::Error> {
     let mut connection = pool.acquire().await?;
     let mut items = candidates(&mut connection, decay, query).await?;
-    let ranked = rank(items.values().map(|(_, c)| c.clone()).collect(), query.threshold, query.top_k);
-    Ok(ranked.into_iter().filter_map(|ranked| found(&mut items, ranked)).collect())
+    let ranked = rank(
+        items.values().map(|(_, c)| c.clone()).collect(),
+        query.threshold,
+        query.top_k,
+    );
+    Ok(ranked
+        .into_iter()
+        .filter_map(|ranked| found(&mut items, ranked))
+        .collect())
 }
 
 /// Finds the memories for a prompt: what answers the message and, where that leaves room, what is
@@ -77,23 +88,42 @@ pub async fn search(pool: &PgPool, decay: &Decay, query: &Query<'_>) -> Result<V
 /// # Errors
 /// When the database fails.
 #[tracing::instrument(name = "recall", skip_all)]
-pub async fn for_prompt(pool: &PgPool, decay: &Decay, query: &Query<'_>) -> Result<Vec<Found>, sqlx::Error> {
+pub async fn for_prompt(
+    pool: &PgPool,
+    decay: &Decay,
+    query: &Query<'_>,
+) -> Result<Vec<Found>, sqlx::Error> {
     let mut connection = pool.acquire().await?;
     let mut items = candidates(&mut connection, decay, query).await?;
     let all: Vec<Candidate<Uuid>> = items.values().map(|(_, c)| c.clone()).collect();
     let mut ranked = rank(all.clone(), query.threshold, query.top_k);
     let mut rest: Vec<Ranked<Uuid>> = all
         .into_iter()
-        .filter(|c| ranked.iter().all(|r| r.candidate.id != c.id && !says_the_same(&r.candidate, c)))
-        .map(|candidate| Ranked { score: score(&candidate), candidate })
+        .filter(|c| {
+            ranked
+                .iter()
+                .all(|r| r.candidate.id != c.id && !says_the_same(&r.candidate, c))
+        })
+        .map(|candidate| Ranked {
+            score: score(&candidate),
+            candidate,
+        })
         .collect();
     rest.sort_by(|a, b| {
-        let importance = b.candidate.importance_now.total_cmp(&a.candidate.importance_now);
-        importance.then(b.score.total_cmp(&a.score)).then(a.candidate.id.cmp(&b.candidate.id))
+        let importance = b
+            .candidate
+            .importance_now
+            .total_cmp(&a.candidate.importance_now);
+        importance
+            .then(b.score.total_cmp(&a.score))
+            .then(a.candidate.id.cmp(&b.candidate.id))
     });
     rest.truncate(query.top_k.saturating_sub(ranked.len()));
     ranked.extend(rest);
-    Ok(ranked.into_iter().filter_map(|ranked| found(&mut items, ranked)).collect())
+    Ok(ranked
+        .into_iter()
+        .filter_map(|ranked| found(&mut items, ranked))
+        .collect())
 }
 
 fn says_the_same(a: &Candidate<Uuid>, b: &Candidate<Uuid>) -> bool {
@@ -124,9 +154,18 @@ async fn candidates(
 
     let lexical = lexical_arm(connection, query, Source::Memory).await?;
     let best = best(&lexical);
-    let memories = memories::nearest(connection, query.user, query.vector, query.kinds, limit, &best).await?;
+    let memories = memories::nearest(
+        connection,
+        query.user,
+        query.vector,
+        query.kinds,
+        limit,
+        &best,
+    )
+    .await?;
     for (memory, similarity) in memories {
-        let conversation = |id: ConversationId| memory.sources.iter().any(|s| s.conversation_id == id);
+        let conversation =
+            |id: ConversationId| memory.sources.iter().any(|s| s.conversation_id == id);
         let importance_now = memory.importance_now(decay, now);
         if importance_now < decay.fade_below || !query.conversation.is_none_or(conversation) {
             continue;
@@ -138,7 +177,10 @@ async fn candidates(
             lexical: lexical.get(&memory.memory_id).copied().unwrap_or(0.0),
             importance_now,
         };
-        items.insert(memory.memory_id, (Item::Memory(Box::new(memory)), candidate));
+        items.insert(
+            memory.memory_id,
+            (Item::Memory(Box::new(memory)), candidate),
+        );
     }
     if !query.include_messages {
         return Ok(items);
@@ -146,8 +188,15 @@ async fn candidates(
 
     let lexical = lexical_arm(connection, query, Source::Message).await?;
     let best = self::best(&lexical);
-    let messages =
-        messages::nearest(connection, query.user, query.vector, query.conversation, limit, &best).await?;
+    let messages = messages::nearest(
+        connection,
+        query.user,
+        query.vector,
+        query.conversation,
+        limit,
+        &best,
+    )
+    .await?;
     for (message, similarity) in messages {
         let candidate = Candidate {
             id: message.message_id,
@@ -156,7 +205,10 @@ async fn candidates(
             lexical: lexical.get(&message.message_id).copied().unwrap_or(0.0),
             importance_now: 0.5,
         };
-        items.insert(message.message_id, (Item::Message(Box::new(message)), candidate));
+        items.insert(
+            message.message_id,
+            (Item::Message(Box::new(message)), candidate),
+        );
     }
     Ok(items)
 }

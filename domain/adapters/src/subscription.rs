@@ -45,14 +45,19 @@ pub async fn take_checkpoint(
     subscription: &str,
 ) -> Result<Option<Checkpoint>, sqlx::Error> {
     let take = "SELECT xid::text::bigint, position FROM checkpoints WHERE subscription = $1 FOR UPDATE SKIP LOCKED";
-    let mut row: Option<(i64, i64)> =
-        sqlx::query_as(take).bind(subscription).fetch_optional(&mut *transaction).await?;
+    let mut row: Option<(i64, i64)> = sqlx::query_as(take)
+        .bind(subscription)
+        .fetch_optional(&mut *transaction)
+        .await?;
     if row.is_none() {
         sqlx::query("INSERT INTO checkpoints (subscription) VALUES ($1) ON CONFLICT DO NOTHING")
             .bind(subscription)
             .execute(&mut *transaction)
             .await?;
-        row = sqlx::query_as(take).bind(subscription).fetch_optional(&mut *transaction).await?;
+        row = sqlx::query_as(take)
+            .bind(subscription)
+            .fetch_optional(&mut *transaction)
+            .await?;
     }
     Ok(row.map(|(xid, position)| Checkpoint { xid, position }))
 }
@@ -81,7 +86,10 @@ pub async fn move_checkpoint(
 ///
 /// # Errors
 /// When the database fails.
-pub async fn has_more(connection: &mut PgConnection, after: Checkpoint) -> Result<bool, sqlx::Error> {
+pub async fn has_more(
+    connection: &mut PgConnection,
+    after: Checkpoint,
+) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar(
         "SELECT EXISTS (SELECT FROM events WHERE (xid, position) > ($1::text::xid8, $2)
                         AND xid < pg_snapshot_xmin(pg_current_snapshot()))",
@@ -116,7 +124,14 @@ pub async fn read_page(
     .fetch_all(&mut *connection)
     .await?;
     let full = i64::try_from(rows.len()).is_ok_and(|read| read == limit);
-    let next = rows.last().map_or(after, |row| Checkpoint { xid: row.xid, position: row.position });
-    let events = event_store::open(vault, connection, rows).await?.into_iter().flatten().collect();
+    let next = rows.last().map_or(after, |row| Checkpoint {
+        xid: row.xid,
+        position: row.position,
+    });
+    let events = event_store::open(vault, connection, rows)
+        .await?
+        .into_iter()
+        .flatten()
+        .collect();
     Ok(Page { events, next, full })
 }

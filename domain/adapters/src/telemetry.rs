@@ -53,21 +53,39 @@ pub fn init(config: &Config, service: &'static str) -> Result<Telemetry, String>
         .as_ref()
         .map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer(service)));
     let logs: Box<dyn Layer<_> + Send + Sync> = match config.log_format {
-        LogFormat::Text => Box::new(tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false)),
-        LogFormat::Json => Box::new(tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr)),
+        LogFormat::Text => Box::new(
+            tracing_subscriber::fmt::layer()
+                .with_writer(std::io::stderr)
+                .with_target(false),
+        ),
+        LogFormat::Json => Box::new(
+            tracing_subscriber::fmt::layer()
+                .json()
+                .with_writer(std::io::stderr),
+        ),
     };
     // A second call (tests) keeps the first subscriber.
-    let _ = Registry::default().with(filter(config)?).with(logs).with(traces).try_init();
+    let _ = Registry::default()
+        .with(filter(config)?)
+        .with(logs)
+        .with(traces)
+        .try_init();
     Ok(Telemetry { provider })
 }
 
 fn filter(config: &Config) -> Result<EnvFilter, String> {
-    let wanted = std::env::var("RUST_LOG").ok().filter(|text| !text.trim().is_empty());
+    let wanted = std::env::var("RUST_LOG")
+        .ok()
+        .filter(|text| !text.trim().is_empty());
     let wanted = wanted.unwrap_or_else(|| format!("{},{QUIET}", config.log_level));
     let mut filter = EnvFilter::try_new(wanted)
         .map_err(|error| format!("RUST_LOG can't be parsed: {error}; for example RUST_LOG=info"))?;
     for muted in MUTED {
-        filter = filter.add_directive(muted.parse().map_err(|_| format!("the directive {muted} is malformed"))?);
+        filter = filter.add_directive(
+            muted
+                .parse()
+                .map_err(|_| format!("the directive {muted} is malformed"))?,
+        );
     }
     Ok(filter)
 }
@@ -75,7 +93,8 @@ fn filter(config: &Config) -> Result<EnvFilter, String> {
 fn provider(service: &'static str) -> Result<Option<SdkTracerProvider>, String> {
     let set = |name: &str| std::env::var(name).is_ok_and(|value| !value.trim().is_empty());
     let wanted = set("OTEL_EXPORTER_OTLP_ENDPOINT") || set("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT");
-    let disabled = std::env::var("OTEL_SDK_DISABLED").is_ok_and(|value| value.eq_ignore_ascii_case("true"));
+    let disabled =
+        std::env::var("OTEL_SDK_DISABLED").is_ok_and(|value| value.eq_ignore_ascii_case("true"));
     if !wanted || disabled {
         return Ok(None);
     }
@@ -87,8 +106,10 @@ fn provider(service: &'static str) -> Result<Option<SdkTracerProvider>, String> 
     if !set("OTEL_SERVICE_NAME") {
         resource = resource.with_service_name(service);
     }
-    let provider =
-        SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource.build()).build();
+    let provider = SdkTracerProvider::builder()
+        .with_batch_exporter(exporter)
+        .with_resource(resource.build())
+        .build();
     Ok(Some(provider))
 }
 
@@ -105,7 +126,9 @@ pub fn traceparent() -> Option<String> {
 
 /// Makes a span the child of a remote one, whose context came with a request, an event or a job.
 pub fn set_parent(span: &Span, traceparent: Option<&str>) {
-    let Some(traceparent) = traceparent else { return };
+    let Some(traceparent) = traceparent else {
+        return;
+    };
     let carrier = HashMap::from([("traceparent".to_owned(), traceparent.to_owned())]);
     let parent = TraceContextPropagator::new().extract(&carrier);
     if parent.span().span_context().is_valid() {

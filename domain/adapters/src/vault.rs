@@ -35,7 +35,9 @@ pub enum VaultError {
     #[error("the user has no key")]
     NoKey,
     /// Not made with these keys, or damaged.
-    #[error("a payload can't be opened: COMPANION_MASTER_KEY is not the one it was sealed with, or the data is damaged")]
+    #[error(
+        "a payload can't be opened: COMPANION_MASTER_KEY is not the one it was sealed with, or the data is damaged"
+    )]
     Sealed,
     /// The master key is missing or malformed.
     #[error("{0}")]
@@ -107,7 +109,9 @@ impl Vault {
     /// # Errors
     /// [`VaultError::MasterKey`] when it is not that.
     pub fn new(master_key: &Secret) -> Result<Self, VaultError> {
-        let bytes = BASE64.decode(master_key.expose().trim()).map(Zeroizing::new);
+        let bytes = BASE64
+            .decode(master_key.expose().trim())
+            .map(Zeroizing::new);
         let master = bytes
             .ok()
             .filter(|bytes| bytes.len() == KEY_BYTES)
@@ -117,8 +121,14 @@ impl Vault {
                     "COMPANION_MASTER_KEY is not 32 bytes in base64; make one with: openssl rand -base64 32".to_owned(),
                 )
             })?;
-        let keys = Cache::builder().max_capacity(50_000).time_to_live(CACHE_FOR).build();
-        Ok(Self { master: Arc::new(master), keys })
+        let keys = Cache::builder()
+            .max_capacity(50_000)
+            .time_to_live(CACHE_FOR)
+            .build();
+        Ok(Self {
+            master: Arc::new(master),
+            keys,
+        })
     }
 
     /// Checks the master key against a key that it should have wrapped.
@@ -126,9 +136,10 @@ impl Vault {
     /// # Errors
     /// [`VaultError::MasterKey`] when the database was filled under another master key.
     pub async fn check(&self, pool: &PgPool) -> Result<(), VaultError> {
-        let row: Option<KeyRow> = sqlx::query_as("SELECT user_id, key_id, wrapped FROM user_keys LIMIT 1")
-            .fetch_optional(pool)
-            .await?;
+        let row: Option<KeyRow> =
+            sqlx::query_as("SELECT user_id, key_id, wrapped FROM user_keys LIMIT 1")
+                .fetch_optional(pool)
+                .await?;
         match row.map(|row| self.unwrap_key(&row)) {
             None | Some(Ok(_)) => Ok(()),
             Some(Err(_)) => Err(VaultError::MasterKey(
@@ -165,7 +176,12 @@ impl Vault {
                 continue;
             }
             // A cached key may be that of a former life of the user.
-            match self.keys.get(&user).await.filter(|key| key_id.is_none_or(|id| id == key.id)) {
+            match self
+                .keys
+                .get(&user)
+                .await
+                .filter(|key| key_id.is_none_or(|id| id == key.id))
+            {
                 Some(key) => drop(known.insert(user, key)),
                 None => missing.push(user),
             }
@@ -180,7 +196,11 @@ impl Vault {
     ///
     /// # Errors
     /// [`VaultError`] when the database or the random source fails.
-    pub async fn create(&self, connection: &mut PgConnection, user: UserId) -> Result<bool, VaultError> {
+    pub async fn create(
+        &self,
+        connection: &mut PgConnection,
+        user: UserId,
+    ) -> Result<bool, VaultError> {
         let mut plain = Zeroizing::new([0u8; KEY_BYTES]);
         random(plain.as_mut_slice())?;
         let key_id = Uuid::now_v7();
@@ -207,11 +227,12 @@ impl Vault {
         users: &[UserId],
     ) -> Result<HashMap<UserId, DataKey>, VaultError> {
         let ids: Vec<Uuid> = users.iter().map(|user| user.0).collect();
-        let rows: Vec<KeyRow> =
-            sqlx::query_as("SELECT user_id, key_id, wrapped FROM user_keys WHERE user_id = ANY($1)")
-                .bind(ids)
-                .fetch_all(executor)
-                .await?;
+        let rows: Vec<KeyRow> = sqlx::query_as(
+            "SELECT user_id, key_id, wrapped FROM user_keys WHERE user_id = ANY($1)",
+        )
+        .bind(ids)
+        .fetch_all(executor)
+        .await?;
         let mut keys = HashMap::with_capacity(rows.len());
         for row in rows {
             let key = self.unwrap_key(&row)?;
@@ -222,9 +243,16 @@ impl Vault {
     }
 
     fn unwrap_key(&self, row: &KeyRow) -> Result<DataKey, VaultError> {
-        let plain = Zeroizing::new(open(&self.master, &wrapping(UserId(row.user_id), row.key_id), &row.wrapped)?);
+        let plain = Zeroizing::new(open(
+            &self.master,
+            &wrapping(UserId(row.user_id), row.key_id),
+            &row.wrapped,
+        )?);
         let cipher = XChaCha20Poly1305::new_from_slice(&plain).map_err(|_| VaultError::Sealed)?;
-        Ok(DataKey { id: row.key_id, cipher })
+        Ok(DataKey {
+            id: row.key_id,
+            cipher,
+        })
     }
 }
 
@@ -262,7 +290,11 @@ pub fn master_key(config: &Config) -> Result<Secret, VaultError> {
 ///
 /// # Errors
 /// What the file system says.
-pub fn kept_secret(home: &Path, name: &str, new: impl FnOnce() -> String) -> std::io::Result<Secret> {
+pub fn kept_secret(
+    home: &Path,
+    name: &str,
+    new: impl FnOnce() -> String,
+) -> std::io::Result<Secret> {
     let path = home.join(name);
     match fs::read_to_string(&path) {
         Ok(secret) => return Ok(Secret::new(secret.trim())),
@@ -300,13 +332,21 @@ fn seal(cipher: &XChaCha20Poly1305, aad: &[u8], msg: &[u8]) -> Result<Vec<u8>, V
     let mut sealed = vec![0u8; NONCE_BYTES];
     random(&mut sealed)?;
     let nonce = XNonce::clone_from_slice(&sealed);
-    sealed.extend(cipher.encrypt(&nonce, Payload { msg, aad }).map_err(|_| VaultError::Sealed)?);
+    sealed.extend(
+        cipher
+            .encrypt(&nonce, Payload { msg, aad })
+            .map_err(|_| VaultError::Sealed)?,
+    );
     Ok(sealed)
 }
 
 fn open(cipher: &XChaCha20Poly1305, aad: &[u8], sealed: &[u8]) -> Result<Vec<u8>, VaultError> {
-    let (nonce, msg) = sealed.split_at_checked(NONCE_BYTES).ok_or(VaultError::Sealed)?;
-    cipher.decrypt(XNonce::from_slice(nonce), Payload { msg, aad }).map_err(|_| VaultError::Sealed)
+    let (nonce, msg) = sealed
+        .split_at_checked(NONCE_BYTES)
+        .ok_or(VaultError::Sealed)?;
+    cipher
+        .decrypt(XNonce::from_slice(nonce), Payload { msg, aad })
+        .map_err(|_| VaultError::Sealed)
 }
 
 fn random(bytes: &mut [u8]) -> Result<(), VaultError> {
@@ -319,29 +359,52 @@ mod tests {
 
     fn key() -> DataKey {
         let cipher = XChaCha20Poly1305::new_from_slice(&[7; KEY_BYTES]).expect("length");
-        DataKey { id: Uuid::nil(), cipher }
+        DataKey {
+            id: Uuid::nil(),
+            cipher,
+        }
     }
 
     fn binding(type_name: &str) -> Binding<'_> {
-        Binding { event_id: Uuid::nil(), type_name, schema_version: 1 }
+        Binding {
+            event_id: Uuid::nil(),
+            type_name,
+            schema_version: 1,
+        }
     }
 
     #[test]
     fn what_is_sealed_can_be_opened_and_does_not_show() {
-        let sealed = key().seal(binding("UserMessageReceived"), b"my canary").expect("seals");
+        let sealed = key()
+            .seal(binding("UserMessageReceived"), b"my canary")
+            .expect("seals");
         assert!(!sealed.windows(6).any(|part| part == b"canary"));
-        assert_eq!(key().open(binding("UserMessageReceived"), &sealed).expect("opens"), b"my canary");
+        assert_eq!(
+            key()
+                .open(binding("UserMessageReceived"), &sealed)
+                .expect("opens"),
+            b"my canary"
+        );
     }
 
     #[test]
     fn a_payload_can_not_be_moved_to_another_event_or_altered() {
-        let mut sealed = key().seal(binding("UserMessageReceived"), b"text").expect("seals");
+        let mut sealed = key()
+            .seal(binding("UserMessageReceived"), b"text")
+            .expect("seals");
         assert!(key().open(binding("ReplyCompleted"), &sealed).is_err());
-        let other = Binding { event_id: Uuid::max(), ..binding("UserMessageReceived") };
+        let other = Binding {
+            event_id: Uuid::max(),
+            ..binding("UserMessageReceived")
+        };
         assert!(key().open(other, &sealed).is_err());
         sealed[30] ^= 1;
         assert!(key().open(binding("UserMessageReceived"), &sealed).is_err());
-        assert!(key().open(binding("UserMessageReceived"), &[1, 2, 3]).is_err());
+        assert!(
+            key()
+                .open(binding("UserMessageReceived"), &[1, 2, 3])
+                .is_err()
+        );
     }
 
     #[test]
@@ -362,7 +425,10 @@ mod tests {
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
-            let mode = fs::metadata(home.join("k")).expect("metadata").permissions().mode();
+            let mode = fs::metadata(home.join("k"))
+                .expect("metadata")
+                .permissions()
+                .mode();
             assert_eq!(mode & 0o777, 0o600);
         }
         assert_eq!(fs::read_dir(&home).expect("home").count(), 1);

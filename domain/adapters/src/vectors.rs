@@ -17,11 +17,13 @@ pub async fn known(
     user: UserId,
     hashes: &[Vec<u8>],
 ) -> Result<Vec<Vec<u8>>, sqlx::Error> {
-    sqlx::query_scalar("SELECT content_hash FROM vectors WHERE user_id = $1 AND content_hash = ANY($2)")
-        .bind(user.0)
-        .bind(hashes)
-        .fetch_all(executor)
-        .await
+    sqlx::query_scalar(
+        "SELECT content_hash FROM vectors WHERE user_id = $1 AND content_hash = ANY($2)",
+    )
+    .bind(user.0)
+    .bind(hashes)
+    .fetch_all(executor)
+    .await
 }
 
 /// The vectors of these hashes, as far as they are there.
@@ -40,7 +42,10 @@ pub async fn load(
     .bind(hashes)
     .fetch_all(executor)
     .await?;
-    Ok(rows.into_iter().map(|(hash, vector)| (hash, vector.to_vec())).collect())
+    Ok(rows
+        .into_iter()
+        .map(|(hash, vector)| (hash, vector.to_vec()))
+        .collect())
 }
 
 /// Keeps vectors; those that are there already stay as they are. A user without a key (erased) gets
@@ -54,8 +59,10 @@ pub async fn keep(
     vectors: &[(Vec<u8>, Vector)],
 ) -> Result<(), sqlx::Error> {
     let hashes: Vec<&[u8]> = vectors.iter().map(|(hash, _)| hash.as_slice()).collect();
-    let embeddings: Vec<Pgvector> =
-        vectors.iter().map(|(_, vector)| Pgvector::from(vector.to_vec())).collect();
+    let embeddings: Vec<Pgvector> = vectors
+        .iter()
+        .map(|(_, vector)| Pgvector::from(vector.to_vec()))
+        .collect();
     sqlx::query(
         "INSERT INTO vectors (user_id, content_hash, embedding)
          SELECT k.user_id, v.content_hash, v.embedding

@@ -25,8 +25,16 @@ impl Job for EmbedJob {
         }
         let mut texts: BTreeMap<Vec<u8>, String> = BTreeMap::new();
         for (stream, versions) in by_stream {
-            let events = core.store.read_versions(&StreamId::stored(stream.to_owned()), &versions).await?;
-            texts.extend(events.iter().filter_map(|r| embedded_text(&r.event)).map(|text| (content_hash(&text), text)));
+            let events = core
+                .store
+                .read_versions(&StreamId::stored(stream.to_owned()), &versions)
+                .await?;
+            texts.extend(
+                events
+                    .iter()
+                    .filter_map(|r| embedded_text(&r.event))
+                    .map(|text| (content_hash(&text), text)),
+            );
         }
         let hashes: Vec<Vec<u8>> = texts.keys().cloned().collect();
         for known in vectors::known(&core.derived, self.user, &hashes).await? {

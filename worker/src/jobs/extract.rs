@@ -14,9 +14,12 @@ use companion_adapters::llm::{LlmFailure, Sampling};
 use companion_adapters::queue::{self, ExtractJob};
 use companion_adapters::{memories, messages, vectors};
 use companion_domain::consolidation::{Decision, Known, consolidate};
-use companion_domain::events::{Event, ExtractionCompleted, ExtractionMethod, FailureReason, Metadata, Recorded};
+use companion_domain::events::{
+    Event, ExtractionCompleted, ExtractionMethod, FailureReason, Metadata, Recorded,
+};
 use companion_domain::extraction::{
-    self, Candidate, Extracted, KnownStatement, SaidMessage, Unusable, by_patterns, fallback_reason, read_answer,
+    self, Candidate, Extracted, KnownStatement, SaidMessage, Unusable, by_patterns,
+    fallback_reason, read_answer,
 };
 use companion_domain::ids::StreamId;
 use companion_domain::prompt::PromptMessage;
@@ -83,16 +86,23 @@ impl Extraction<'_> {
     /// The next messages after the cursor; `None` when there are none or a later job is to read them.
     async fn next_portion(&self) -> anyhow::Result<Option<Portion>> {
         let core = &self.context.core;
-        let (_, cursor) = memories::extraction_state(&core.derived, self.job.user, self.job.conversation).await?;
+        let (_, cursor) =
+            memories::extraction_state(&core.derived, self.job.user, self.job.conversation).await?;
         if cursor >= self.job.through_version {
             return Ok(None);
         }
-        let tail = core.store.read_stream(&StreamId::conversation(self.job.conversation), cursor).await?;
+        let tail = core
+            .store
+            .read_stream(&StreamId::conversation(self.job.conversation), cursor)
+            .await?;
         if self.is_still_talking(&tail) {
             return Ok(None);
         }
         let zone = messages::timezone(&core.derived, self.job.user).await?;
-        let mut portion = Portion { messages: Vec::new(), through_version: cursor };
+        let mut portion = Portion {
+            messages: Vec::new(),
+            through_version: cursor,
+        };
         let mut characters = 0;
         for recorded in &tail {
             if let Event::UserMessageReceived(event) = &recorded.event {
@@ -105,7 +115,11 @@ impl Extraction<'_> {
                     id: event.message_id,
                     content: event.content.clone(),
                     at: recorded.recorded_at,
-                    zone: event.timezone.as_deref().and_then(|zone| zone.parse().ok()).unwrap_or(zone),
+                    zone: event
+                        .timezone
+                        .as_deref()
+                        .and_then(|zone| zone.parse().ok())
+                        .unwrap_or(zone),
                 });
             }
             portion.through_version = recorded.version;
@@ -119,7 +133,10 @@ impl Extraction<'_> {
         let now = Utc::now();
         tail.iter().any(|recorded| {
             recorded.version > self.job.through_version
-                && matches!(recorded.event, Event::ReplyCompleted(_) | Event::ReplyFailed(_))
+                && matches!(
+                    recorded.event,
+                    Event::ReplyCompleted(_) | Event::ReplyFailed(_)
+                )
                 && recorded.recorded_at + self.context.core.config.extraction_delay > now
         })
     }
@@ -132,9 +149,15 @@ impl Extraction<'_> {
             ..Metadata::default()
         };
         let (extracted, method, fallback) = match config.extraction_mode {
-            ExtractionMode::Heuristic => (by_patterns(&portion.messages), ExtractionMethod::Heuristic, None),
+            ExtractionMode::Heuristic => (
+                by_patterns(&portion.messages),
+                ExtractionMethod::Heuristic,
+                None,
+            ),
             mode => match self.ask(portion).await? {
-                Ok(extracted) if !extracted.candidates.is_empty() || mode == ExtractionMode::Llm => {
+                Ok(extracted)
+                    if !extracted.candidates.is_empty() || mode == ExtractionMode::Llm =>
+                {
                     metadata.prompt_id = Some(extraction::PROMPT_ID.to_owned());
                     metadata.prompt_hash = Some(extraction::template_hash());
                     metadata.model = Some(self.context.llm.model().to_owned());
@@ -142,17 +165,39 @@ impl Extraction<'_> {
                 }
                 // Small models answer an empty list to almost anything; patterns are sure of what
                 // they find.
-                Ok(_) => (by_patterns(&portion.messages), ExtractionMethod::Heuristic, Some("nothing_found")),
-                Err(reason) if mode == ExtractionMode::Llm => bail!("the LLM gave no facts: {reason}"),
-                Err(reason) => (by_patterns(&portion.messages), ExtractionMethod::Heuristic, Some(reason)),
+                Ok(_) => (
+                    by_patterns(&portion.messages),
+                    ExtractionMethod::Heuristic,
+                    Some("nothing_found"),
+                ),
+                Err(reason) if mode == ExtractionMode::Llm => {
+                    bail!("the LLM gave no facts: {reason}")
+                }
+                Err(reason) => (
+                    by_patterns(&portion.messages),
+                    ExtractionMethod::Heuristic,
+                    Some(reason),
+                ),
             },
         };
-        let Extracted { candidates, left_out } = extracted;
-        let statements = candidates.iter().map(|candidate| candidate.content.clone()).collect();
+        let Extracted {
+            candidates,
+            left_out,
+        } = extracted;
+        let statements = candidates
+            .iter()
+            .map(|candidate| candidate.content.clone())
+            .collect();
         let vectors = self.context.core.embedder.embed(statements).await?;
         Ok(Found {
-            candidates: candidates.into_iter().zip(vectors.iter().map(|v| v.to_vec())).collect(),
-            left_out: left_out.into_iter().map(|(reason, count)| (reason.to_owned(), count)).collect(),
+            candidates: candidates
+                .into_iter()
+                .zip(vectors.iter().map(|v| v.to_vec()))
+                .collect(),
+            left_out: left_out
+                .into_iter()
+                .map(|(reason, count)| (reason.to_owned(), count))
+                .collect(),
             method,
             fallback: fallback.map(str::to_owned),
             metadata,
@@ -164,10 +209,19 @@ impl Extraction<'_> {
         self.let_the_reply_go_first().await?;
         let known = self.known_statements(portion).await?;
         let prompt = [
-            PromptMessage { role: "system", content: extraction::instructions().to_owned() },
-            PromptMessage { role: "user", content: extraction::request(&portion.messages, &known) },
+            PromptMessage {
+                role: "system",
+                content: extraction::instructions().to_owned(),
+            },
+            PromptMessage {
+                role: "user",
+                content: extraction::request(&portion.messages, &known),
+            },
         ];
-        let sampling = Sampling { temperature: 0.0, max_tokens: MAX_ANSWER_TOKENS };
+        let sampling = Sampling {
+            temperature: 0.0,
+            max_tokens: MAX_ANSWER_TOKENS,
+        };
         let schema = json!({
             "type": "json_schema",
             "json_schema": { "name": "memories", "strict": true, "schema": extraction::schema() }
@@ -183,7 +237,10 @@ impl Extraction<'_> {
                 Ok((_, false)) => reason = fallback_reason(Err(Unusable::CutOff)),
                 Err(LlmFailure(failure)) => {
                     reason = fallback_reason(Ok(failure));
-                    if matches!(failure, FailureReason::LlmUnavailable | FailureReason::LlmTimeout) {
+                    if matches!(
+                        failure,
+                        FailureReason::LlmUnavailable | FailureReason::LlmTimeout
+                    ) {
                         break;
                     }
                 }
@@ -198,7 +255,10 @@ impl Extraction<'_> {
         sampling: &Sampling,
         format: Value,
     ) -> Result<(String, bool), LlmFailure> {
-        self.context.llm.complete(prompt, sampling, Some(format)).await
+        self.context
+            .llm
+            .complete(prompt, sampling, Some(format))
+            .await
     }
 
     /// A local LLM serves one request at a time: while it talks to the user, extraction waits.
@@ -215,12 +275,31 @@ impl Extraction<'_> {
     /// The memories that the messages may speak of, for the LLM to say which ones they replace.
     async fn known_statements(&self, portion: &Portion) -> anyhow::Result<Vec<KnownStatement>> {
         let core = &self.context.core;
-        let texts = portion.messages.iter().map(|message| message.content.clone()).collect();
+        let texts = portion
+            .messages
+            .iter()
+            .map(|message| message.content.clone())
+            .collect();
         let mut known: Vec<KnownStatement> = Vec::new();
-        for (message, vector) in portion.messages.iter().zip(core.embedder.embed(texts).await?) {
-            for memory in memories::related(&core.derived, self.job.user, &message.content, None, &vector).await? {
+        for (message, vector) in portion
+            .messages
+            .iter()
+            .zip(core.embedder.embed(texts).await?)
+        {
+            for memory in memories::related(
+                &core.derived,
+                self.job.user,
+                &message.content,
+                None,
+                &vector,
+            )
+            .await?
+            {
                 if known.len() < MAX_KNOWN && known.iter().all(|other| other.id != memory.id) {
-                    known.push(KnownStatement { id: memory.id, content: memory.content });
+                    known.push(KnownStatement {
+                        id: memory.id,
+                        content: memory.content,
+                    });
                 }
             }
         }
@@ -231,16 +310,32 @@ impl Extraction<'_> {
         let core = &self.context.core;
         let stream = StreamId::memory(self.job.user);
         for _ in 0..TRIES {
-            let (version, cursor) = memories::extraction_state(&core.derived, self.job.user, self.job.conversation).await?;
+            let (version, cursor) =
+                memories::extraction_state(&core.derived, self.job.user, self.job.conversation)
+                    .await?;
             if cursor >= portion.through_version {
                 return Ok(());
             }
             let decision = self.decide(&found).await?;
             let events = self.events(portion, &found, decision);
-            let vectors = found.candidates.iter().map(|(c, v)| (content_hash(&c.content), v.as_slice().into()));
-            match core.store.append(&stream, self.job.user, Expected::Version(version), events, None).await {
+            let vectors = found
+                .candidates
+                .iter()
+                .map(|(c, v)| (content_hash(&c.content), v.as_slice().into()));
+            match core
+                .store
+                .append(
+                    &stream,
+                    self.job.user,
+                    Expected::Version(version),
+                    events,
+                    None,
+                )
+                .await
+            {
                 Ok(_) => {
-                    vectors::keep(&core.derived, self.job.user, &vectors.collect::<Vec<_>>()).await?;
+                    vectors::keep(&core.derived, self.job.user, &vectors.collect::<Vec<_>>())
+                        .await?;
                     return Ok(());
                 }
                 Err(AppendError::Conflict { actual }) => self.wait_for_projection(actual).await?,
@@ -256,20 +351,41 @@ impl Extraction<'_> {
         let mut known: Vec<Known> = Vec::new();
         for (candidate, vector) in &found.candidates {
             let subject = candidate.subject.as_deref();
-            let related =
-                memories::related(&self.context.core.derived, self.job.user, &candidate.content, subject, vector).await?;
+            let related = memories::related(
+                &self.context.core.derived,
+                self.job.user,
+                &candidate.content,
+                subject,
+                vector,
+            )
+            .await?;
             for memory in related {
                 if known.iter().all(|other| other.id != memory.id) {
                     known.push(memory);
                 }
             }
         }
-        Ok(consolidate(self.job.user, self.job.conversation, found.candidates.clone(), known))
+        Ok(consolidate(
+            self.job.user,
+            self.job.conversation,
+            found.candidates.clone(),
+            known,
+        ))
     }
 
-    fn events(&self, portion: &Portion, found: &Found, decision: Decision) -> Vec<(Event, Metadata)> {
+    fn events(
+        &self,
+        portion: &Portion,
+        found: &Found,
+        decision: Decision,
+    ) -> Vec<(Event, Metadata)> {
         let mut left_out = found.left_out.clone();
-        left_out.extend(decision.left_out.into_iter().map(|(reason, count)| (reason.to_owned(), count)));
+        left_out.extend(
+            decision
+                .left_out
+                .into_iter()
+                .map(|(reason, count)| (reason.to_owned(), count)),
+        );
         let completed = ExtractionCompleted {
             conversation_id: self.job.conversation,
             through_version: portion.through_version,
@@ -279,20 +395,28 @@ impl Extraction<'_> {
             left_out,
         };
         let events = decision.events.into_iter().chain([completed.into()]);
-        events.map(|event| (event, found.metadata.clone())).collect()
+        events
+            .map(|event| (event, found.metadata.clone()))
+            .collect()
     }
 
     async fn wait_for_projection(&self, version: i64) -> anyhow::Result<()> {
         let begun = Instant::now();
         loop {
-            let (projected, _) =
-                memories::extraction_state(&self.context.core.derived, self.job.user, self.job.conversation).await?;
+            let (projected, _) = memories::extraction_state(
+                &self.context.core.derived,
+                self.job.user,
+                self.job.conversation,
+            )
+            .await?;
             if projected >= version {
                 return Ok(());
             }
             if begun.elapsed() > PROJECTED_WITHIN {
-                return Err(anyhow::anyhow!("version {version} of the memories is not projected yet"))
-                    .context("the projection is behind");
+                return Err(anyhow::anyhow!(
+                    "version {version} of the memories is not projected yet"
+                ))
+                .context("the projection is behind");
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }

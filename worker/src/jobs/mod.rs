@@ -16,8 +16,8 @@ use companion_adapters::core::Core;
 use companion_adapters::llm::Llm;
 use companion_adapters::queue::{self, EmbedJob, ExtractJob, MAX_ATTEMPTS};
 use companion_adapters::telemetry;
-use futures_util::{FutureExt, StreamExt};
 use futures_util::stream::{self, BoxStream};
+use futures_util::{FutureExt, StreamExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
@@ -66,12 +66,31 @@ pub(crate) struct Context {
 type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Every queue of the service, each as a task that runs until shutdown.
-pub(crate) fn queues(core: Core, llm: Llm, bell: &Bell, shutdown: &CancellationToken) -> Vec<Running> {
+pub(crate) fn queues(
+    core: Core,
+    llm: Llm,
+    bell: &Bell,
+    shutdown: &CancellationToken,
+) -> Vec<Running> {
     let extract_concurrency = core.config.extraction_concurrency;
-    let context = Arc::new(Context { core, llm, process: Uuid::now_v7() });
+    let context = Arc::new(Context {
+        core,
+        llm,
+        process: Uuid::now_v7(),
+    });
     vec![
-        Box::pin(work::<ExtractJob>(context.clone(), extract_concurrency, bell.clone(), shutdown.clone())),
-        Box::pin(work::<EmbedJob>(context, EMBED_CONCURRENCY, bell.clone(), shutdown.clone())),
+        Box::pin(work::<ExtractJob>(
+            context.clone(),
+            extract_concurrency,
+            bell.clone(),
+            shutdown.clone(),
+        )),
+        Box::pin(work::<EmbedJob>(
+            context,
+            EMBED_CONCURRENCY,
+            bell.clone(),
+            shutdown.clone(),
+        )),
     ]
 }
 
@@ -87,14 +106,21 @@ trait Job: Serialize + DeserializeOwned + Send + Sync + Unpin + 'static {
 
 /// Works a queue until shutdown. A worker that ends (a payload that it can't read, a database that
 /// went away) is replaced by a new one under a new name.
-async fn work<J: Job>(context: Arc<Context>, concurrency: usize, bell: Bell, shutdown: CancellationToken) {
+async fn work<J: Job>(
+    context: Arc<Context>,
+    concurrency: usize,
+    bell: Bell,
+    shutdown: CancellationToken,
+) {
     for start in 0u64.. {
-        let storage = PostgresStorage::<J>::new(&context.core.derived).with_config(queue::config(J::QUEUE));
-        let worker = WorkerBuilder::new(format!("{}/{}/{start}", J::QUEUE, context.process).as_str())
-            .backend(storage.poll_with_stream(bell.stream()))
-            .data(context.clone())
-            .concurrency(concurrency)
-            .build(perform::<J>);
+        let storage =
+            PostgresStorage::<J>::new(&context.core.derived).with_config(queue::config(J::QUEUE));
+        let worker =
+            WorkerBuilder::new(format!("{}/{}/{start}", J::QUEUE, context.process).as_str())
+                .backend(storage.poll_with_stream(bell.stream()))
+                .data(context.clone())
+                .concurrency(concurrency)
+                .build(perform::<J>);
         let stop = shutdown.clone();
         let ended = worker
             .run_until(async move {
@@ -121,7 +147,8 @@ async fn perform<J: Job>(
     attempt: Attempt,
     context: Data<Arc<Context>>,
 ) -> Result<(), BoxDynError> {
-    let span = tracing::info_span!("job", queue = J::QUEUE, job.id = %id, attempt = attempt.current());
+    let span =
+        tracing::info_span!("job", queue = J::QUEUE, job.id = %id, attempt = attempt.current());
     telemetry::set_parent(&span, job.traceparent());
     async {
         let attempts = i32::try_from(attempt.current()).unwrap_or(i32::MAX);
@@ -132,7 +159,11 @@ async fn perform<J: Job>(
         let performed = AssertUnwindSafe(job.perform(&context)).catch_unwind().await;
         let performed = performed.unwrap_or_else(|_| Err(anyhow::anyhow!("the job panicked")));
         let Err(error) = performed else { return Ok(()) };
-        tracing::warn!(queue = J::QUEUE, attempt = attempts, "a job failed: {error:#}");
+        tracing::warn!(
+            queue = J::QUEUE,
+            attempt = attempts,
+            "a job failed: {error:#}"
+        );
         let pause = FIRST_RETRY_SECONDS * f64::from(attempts.clamp(1, MAX_ATTEMPTS) - 1).exp2();
         queue::put_off(&context.core.derived, &id.to_string(), pause).await?;
         Err(BoxDynError::from(format!("{error:#}")))

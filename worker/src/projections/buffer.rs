@@ -7,8 +7,13 @@ use companion_domain::ids::ConversationId;
 pub(super) async fn project(buffer: &Buffer, events: &[Recorded]) {
     let mut by_conversation: Vec<(ConversationId, Vec<&Recorded>)> = Vec::new();
     for recorded in events {
-        let Some(conversation) = recorded.stream.as_conversation() else { continue };
-        match by_conversation.iter_mut().find(|(id, _)| *id == conversation) {
+        let Some(conversation) = recorded.stream.as_conversation() else {
+            continue;
+        };
+        match by_conversation
+            .iter_mut()
+            .find(|(id, _)| *id == conversation)
+        {
             Some((_, events)) => events.push(recorded),
             None => by_conversation.push((conversation, vec![recorded])),
         }

@@ -4,14 +4,18 @@ use companion_adapters::memories;
 use companion_domain::events::{Event, Recorded};
 use sqlx::PgConnection;
 
-pub(super) async fn project(transaction: &mut PgConnection, recorded: &Recorded) -> Result<(), sqlx::Error> {
+pub(super) async fn project(
+    transaction: &mut PgConnection,
+    recorded: &Recorded,
+) -> Result<(), sqlx::Error> {
     match &recorded.event {
         Event::MemoryRecorded(event) => memories::record(transaction, recorded, event).await?,
         Event::MemoryReinforced(event) => memories::reinforce(transaction, recorded, event).await?,
         Event::MemorySuperseded(event) => memories::supersede(transaction, recorded, event).await?,
         Event::ExtractionCompleted(event) => {
             let through = event.through_version;
-            memories::move_cursor(transaction, recorded.user, event.conversation_id, through).await?;
+            memories::move_cursor(transaction, recorded.user, event.conversation_id, through)
+                .await?;
         }
         Event::ConversationStarted(_)
         | Event::UserMessageReceived(_)

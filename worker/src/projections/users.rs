@@ -4,7 +4,10 @@ use companion_adapters::messages;
 use companion_domain::events::{Event, Recorded};
 use sqlx::PgConnection;
 
-pub(super) async fn project(transaction: &mut PgConnection, recorded: &Recorded) -> Result<(), sqlx::Error> {
+pub(super) async fn project(
+    transaction: &mut PgConnection,
+    recorded: &Recorded,
+) -> Result<(), sqlx::Error> {
     match &recorded.event {
         Event::UserRegistered(event) => {
             messages::note_user(transaction, recorded.user, Some(&event.external_id), None).await
