@@ -34,6 +34,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("unix_socket_directories", ""),
     ("shared_buffers", "128MB"),
     ("jit", "off"),
+    ("log_checkpoints", "off"),
     ("log_statement", "none"),
     ("log_min_error_statement", "panic"),
     ("log_min_duration_statement", "-1"),
@@ -96,7 +97,7 @@ impl Cluster {
             .arg(password_file)
             .arg("--pgdata")
             .arg(draft)
-            .args((!durable).then_some("--no-sync"))
+            .args(sync_option(durable))
             .stdin(Stdio::null())
             .kill_on_drop(true);
         let output = initdb.output().await.map_err(|error| self.cannot_run(&error))?;
@@ -203,6 +204,14 @@ impl Server {
         if !self.supervised.stop(STOP_WITHIN).await {
             crate::output::note("PostgreSQL still writes its last changes; it ends by itself.");
         }
+    }
+}
+
+/// One call for the whole file system is five times as fast as one for each of a thousand files.
+fn sync_option(durable: bool) -> Option<&'static str> {
+    match durable {
+        false => Some("--no-sync"),
+        true => cfg!(target_os = "linux").then_some("--sync-method=syncfs"),
     }
 }
 

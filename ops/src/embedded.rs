@@ -33,6 +33,8 @@ const OTHERS_WITHIN: Duration = Duration::from_secs(60);
 const FORMER_WITHIN: Duration = Duration::from_secs(30);
 /// How long `up` lets a short command finish.
 const COMMANDS_WITHIN: Duration = Duration::from_secs(20);
+/// How long the system takes to clear away a process that was killed this moment.
+pub(crate) const KILLED_WITHIN: Duration = Duration::from_millis(500);
 const STEP: Duration = Duration::from_millis(50);
 
 /// What keeps the database reachable while a command uses it.
@@ -131,7 +133,9 @@ impl Embedded {
                 Ok(lock) => return Self::start(home, lock).await,
                 Err(holder) => holder,
             };
-            if holder.as_ref().is_some_and(|holder| holder.command == "up") || begun.elapsed() > COMMANDS_WITHIN {
+            let service = holder.as_ref().is_some_and(|holder| holder.command == "up");
+            let patience = if service { KILLED_WITHIN } else { COMMANDS_WITHIN };
+            if begun.elapsed() > patience {
                 return Err(taken(&home, holder.as_ref(), config.port));
             }
             sleep(STEP).await;

@@ -3,6 +3,7 @@
 mod cluster;
 mod demo_llm;
 mod disk;
+mod doctor;
 mod embedded;
 mod home;
 mod identity;
@@ -41,6 +42,8 @@ enum Command {
     },
     /// Bring the database to this version's schema
     Migrate,
+    /// Check everything that the service needs, and say what mends it
+    Doctor,
     /// Run a command with a throw-away PostgreSQL and Valkey
     #[command(hide = true)]
     TestServices {
@@ -56,6 +59,7 @@ async fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Up { demo_llm } => up::run(demo_llm).await.map(done),
         Command::Migrate => migrate::run().await.map(done),
+        Command::Doctor => doctor::run().await,
         Command::TestServices { command } => test_services::run(&command).await,
     };
     result.unwrap_or_else(|error| {

@@ -65,6 +65,8 @@ pub(crate) fn is_port_taken(error: &anyhow::Error) -> bool {
 pub(crate) fn last_useful(said: &str) -> Option<&str> {
     let lines = || said.lines().map(str::trim).filter(|line| !line.is_empty()).rev();
     let severe = |line: &&str| ["PANIC:", "FATAL:", "error:"].iter().any(|level| line.contains(level));
+    // Every client is told so when the server stops; that is no reason.
+    let lines = || lines().filter(|line| !line.contains("terminating connection due to"));
     let line = lines().find(severe).or_else(|| lines().next())?;
     let text = ["PANIC:", "FATAL:", "LOG:", "error:"]
         .iter()

@@ -108,7 +108,10 @@ pub(crate) fn system_base(identity: Option<Identity>) -> Option<PathBuf> {
 /// Where copies and clusters are kept: in the system's folder, else where the cluster is, else in a
 /// new folder with a name that nobody could have prepared.
 fn base(identity: Option<Identity>, cluster: Option<&Path>) -> PathBuf {
-    let beside = || cluster?.parent()?.parent().filter(|_| owner_file(cluster?).is_file()).map(Path::to_owned);
+    let beside = || {
+        let cluster = cluster.filter(|cluster| owner_file(cluster).is_file())?;
+        Some(cluster.parent()?.parent()?.to_owned())
+    };
     system_base(identity).or_else(beside).unwrap_or_else(|| {
         let base = PathBuf::from("/tmp").join(format!("companion-{}", Uuid::new_v4()));
         // When it fails, so does what is put there, and says so.

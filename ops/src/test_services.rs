@@ -26,6 +26,8 @@ use crate::output::note;
 use crate::supervise::{Launch, Stop, Supervised};
 use crate::{placement, software};
 
+const SIGINT: i32 = SignalKind::interrupt().as_raw_value();
+const SIGTERM: i32 = SignalKind::terminate().as_raw_value();
 const PREFIX: &str = "companion-test-";
 /// Nothing here outlives the command, so nothing waits for the disk.
 const SETTINGS: &[(&str, &str)] = &[
@@ -76,14 +78,13 @@ async fn run_command(
     for signals in 0.. {
         tokio::select! {
             status = child.wait() => return Ok(exit_code(status?)),
-            // It has had its chance.
-            _ = stops.next(), if signals > 0 => child.start_kill()?,
-            number = stops.next() => {
-                // Ctrl-C in a terminal reaches the command too; a SIGTERM is handed on.
-                if number == SignalKind::terminate().as_raw_value() {
-                    terminate(&child);
-                }
-            }
+            number = stops.next() => match number {
+                // It has had its chance.
+                _ if signals > 0 => child.start_kill()?,
+                SIGTERM => terminate(&child),
+                // Ctrl-C in a terminal has reached the command too.
+                _ => {}
+            },
         }
     }
     bail!("the command did not end")
@@ -180,8 +181,8 @@ impl Signals {
 
     async fn next(&mut self) -> i32 {
         tokio::select! {
-            _ = self.interrupt.recv() => SignalKind::interrupt().as_raw_value(),
-            _ = self.terminate.recv() => SignalKind::terminate().as_raw_value(),
+            _ = self.interrupt.recv() => SIGINT,
+            _ = self.terminate.recv() => SIGTERM,
         }
     }
 }

@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::demo_llm::DemoLlm;
-use crate::embedded::Embedded;
+use crate::embedded::{Embedded, KILLED_WITHIN};
 use crate::output::{line, step};
 use crate::welcome::Welcome;
 use crate::home;
@@ -25,7 +25,7 @@ pub(crate) async fn run(demo_llm: bool) -> Result<()> {
     let config = Config::from_env()?;
     let telemetry = telemetry::init(&config, "companion").map_err(anyhow::Error::msg)?;
     // Before anything slow: this is what fails most often.
-    let listener = companion_api::bind(SocketAddr::new(config.host, config.port))?;
+    let listener = bind(SocketAddr::new(config.host, config.port)).await?;
     let stop = CancellationToken::new();
     shutdown::on_signal(stop.clone())?;
 
@@ -42,6 +42,17 @@ pub(crate) async fn run(demo_llm: bool) -> Result<()> {
     helpers.stop().await;
     tokio::task::spawn_blocking(move || telemetry.shutdown()).await?;
     result
+}
+
+/// Listens; waits a moment for a port that a killed process is about to lose.
+async fn bind(address: SocketAddr) -> Result<TcpListener> {
+    match companion_api::bind(address) {
+        Ok(listener) => Ok(listener),
+        Err(_) => {
+            tokio::time::sleep(KILLED_WITHIN).await;
+            companion_api::bind(address)
+        }
+    }
 }
 
 /// The servers that run beside the service and stop after it.

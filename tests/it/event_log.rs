@@ -124,8 +124,8 @@ async fn a_reader_sees_every_event_once_and_in_order_while_twenty_writers_append
 fn whatever_the_sizes_of_batches_and_pages_every_event_is_read_once_and_in_order() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let url = runtime.block_on(database::fresh());
-    let batches = prop::collection::vec((0usize..3, 1usize..9), 1..20);
-    let mut runner = TestRunner::new(Runs { cases: 12, failure_persistence: None, ..Runs::default() });
+    let batches = prop::collection::vec((0usize..3, 1usize..9), 1..12);
+    let mut runner = TestRunner::new(Runs { cases: 8, failure_persistence: None, ..Runs::default() });
     // Each run reads the log from its beginning, so what earlier runs appended counts too.
     let committed = RefCell::new(HashSet::new());
     runner

@@ -4,3 +4,4 @@
 mod chat;
 mod event_log;
 mod memory;
+mod validation;

@@ -12,6 +12,7 @@ mod subscription;
 
 use std::time::Duration;
 
+use anyhow::Context;
 use companion_adapters::core::Core;
 use companion_adapters::llm::Llm;
 use tokio::task::JoinSet;
@@ -25,7 +26,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(30);
 /// Runs the background work until `shutdown`, then finishes or hands back running jobs.
 ///
 /// # Errors
-/// When the client for the LLM can't be made.
+/// When the client for the LLM can't be made, or a part of the work ends by itself.
 pub async fn run(core: Core, shutdown: CancellationToken) -> anyhow::Result<()> {
     let llm = Llm::new(&core.config.extraction, core.config.llm_timeout)?;
     let bell = Bell::default();
@@ -36,7 +37,15 @@ pub async fn run(core: Core, shutdown: CancellationToken) -> anyhow::Result<()> 
     for queue in jobs::queues(core, llm, &bell, &shutdown) {
         tasks.spawn(queue);
     }
-    shutdown.cancelled().await;
+    tokio::select! {
+        biased;
+        () = shutdown.cancelled() => {}
+        // None of them ends by itself: a service that no longer remembers must not look healthy.
+        Some(ended) = tasks.join_next() => {
+            ended.context("a part of the background work panicked")?;
+            anyhow::bail!("a part of the background work ended by itself");
+        }
+    }
     let finish = async { while tasks.join_next().await.is_some() {} };
     if tokio::time::timeout(STOP_WITHIN, finish).await.is_err() {
         tracing::warn!("some jobs did not finish in time; they are run again later");

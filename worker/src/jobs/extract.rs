@@ -128,17 +128,21 @@ impl Extraction<'_> {
     }
 
     /// Whether the conversation went on since this job was made, so that the job of its latest turn
-    /// is to read everything in one go.
+    /// is to read everything in one go. One that never pauses is read in full portions.
     fn is_still_talking(&self, tail: &[Recorded]) -> bool {
-        let now = Utc::now();
-        tail.iter().any(|recorded| {
-            recorded.version > self.job.through_version
-                && matches!(
-                    recorded.event,
-                    Event::ReplyCompleted(_) | Event::ReplyFailed(_)
-                )
-                && recorded.recorded_at + self.context.core.config.extraction_delay > now
-        })
+        let (mut messages, mut went_on) = (0, false);
+        let quiet_since = Utc::now() - self.context.core.config.extraction_delay;
+        for recorded in tail {
+            match recorded.event {
+                Event::UserMessageReceived(_) => messages += 1,
+                Event::ReplyCompleted(_) | Event::ReplyFailed(_) => {
+                    went_on |= recorded.version > self.job.through_version
+                        && recorded.recorded_at > quiet_since;
+                }
+                _ => {}
+            }
+        }
+        went_on && messages < TOGETHER
     }
 
     async fn find(&self, portion: &Portion) -> anyhow::Result<Found> {
