@@ -3,7 +3,9 @@
 use companion_adapters::config::Config;
 use companion_domain::ids::ExternalUserId;
 use poem::http::header;
-use poem::{FromRequest, Request, RequestBody};
+use poem::{Request, RequestBody};
+use poem_openapi::registry::{MetaSecurityScheme, Registry};
+use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 
 use crate::app::App;
 use crate::error::Problem;
@@ -11,12 +13,41 @@ use crate::error::Problem;
 /// The user of a service without authentication who names nobody.
 const DEFAULT_USER: &str = "default_user";
 const X_USER_ID: &str = "x-user-id";
+/// The name of the credential in the documentation.
+const SCHEME: &str = "XUserId";
 
 /// The caller, as the credential names them.
 pub(crate) struct Caller(pub(crate) ExternalUserId);
 
-impl<'a> FromRequest<'a> for Caller {
-    async fn from_request(request: &'a Request, _body: &mut RequestBody) -> poem::Result<Self> {
+impl<'a> ApiExtractor<'a> for Caller {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
+
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        let scheme = MetaSecurityScheme {
+            ty: "apiKey",
+            description: Some("The user, named by the caller: for development only."),
+            name: Some("X-User-Id"),
+            key_in: Some("header"),
+            scheme: None,
+            bearer_format: None,
+            flows: None,
+            openid_connect_url: None,
+        };
+        registry.create_security_scheme(SCHEME, scheme);
+    }
+
+    fn security_schemes() -> Vec<&'static str> {
+        vec![SCHEME]
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        _body: &mut RequestBody,
+        _options: ExtractParamOptions<()>,
+    ) -> poem::Result<Self> {
         let app: &App = request
             .data()
             .ok_or_else(|| Problem::unauthorized("Send a credential."))?;

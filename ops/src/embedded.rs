@@ -8,17 +8,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 use companion_adapters::config::{Config, Secret};
 use companion_adapters::vault;
-use sqlx::{Connection, PgConnection};
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use crate::cluster::{self, Cluster, Postmaster, Server};
+use crate::cluster::Cluster;
 use crate::home::{self, Holder, Lock};
 use crate::output::note;
 use crate::placement::Place;
-use crate::{disk, leftovers, pg_log, process};
+use crate::server::{self, DATABASE, Server};
+use crate::{disk, leftovers, pg_log, postmaster};
 
-const DATABASE: &str = "companion";
 const PASSWORD_FILE: &str = "postgres.password";
 /// Names the port of the running server.
 const PORT_FILE: &str = "postgres.port";
@@ -29,8 +28,6 @@ const SETTINGS: &[(&str, &str)] = &[("max_connections", "100"), ("synchronous_co
 const ROOM_BYTES: u64 = 150_000_000;
 /// How long another process may take to start or stop the server.
 const OTHERS_WITHIN: Duration = Duration::from_secs(60);
-/// How long the server of a killed process may take to stop.
-const FORMER_WITHIN: Duration = Duration::from_secs(30);
 /// How long `up` lets a short command finish.
 const COMMANDS_WITHIN: Duration = Duration::from_secs(20);
 /// How long the system takes to clear away a process that was killed this moment.
@@ -72,7 +69,10 @@ pub(crate) async fn url_for(config: &Config, command: &str) -> Result<(Secret, O
             return Ok((url, Some(Guard::Guest(guest))));
         }
         if begun.elapsed() > OTHERS_WITHIN {
-            bail!("the PostgreSQL of {} is being started or stopped by another command; try again later", home.display());
+            bail!(
+                "the PostgreSQL of {} is being started or stopped by another command; try again later",
+                home.display()
+            );
         }
         sleep(STEP).await;
     }
@@ -84,17 +84,28 @@ fn join(home: &Path) -> Result<Option<(Secret, File)>> {
     match guests.try_lock_shared() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Ok(None),
-        Err(TryLockError::Error(error)) => return Err(pg_log::cannot_write(&home.join(GUESTS_FILE), &error)),
+        Err(TryLockError::Error(error)) => {
+            return Err(pg_log::cannot_write(&home.join(GUESTS_FILE), &error));
+        }
     }
     // Read under the lock: whoever stops the server takes the lock and removes the file.
-    let Some(port) = fs::read_to_string(home.join(PORT_FILE)).ok().and_then(|text| parse_port(&text)) else {
+    let Some(port) = fs::read_to_string(home.join(PORT_FILE))
+        .ok()
+        .and_then(|text| parse_port(&text))
+    else {
         return Ok(None);
     };
-    Ok(Some((cluster::url(port, &password(home)?, DATABASE), guests)))
+    Ok(Some((
+        server::url(port, &password(home)?, DATABASE),
+        guests,
+    )))
 }
 
 fn parse_port(text: &str) -> Option<u16> {
-    text.strip_suffix('\n')?.parse().ok().filter(|port| *port > 0)
+    text.strip_suffix('\n')?
+        .parse()
+        .ok()
+        .filter(|port| *port > 0)
 }
 
 fn open_guests(home: &Path) -> Result<File> {
@@ -108,7 +119,8 @@ fn open_guests(home: &Path) -> Result<File> {
 
 fn password(home: &Path) -> Result<Secret> {
     let new = || format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
-    vault::kept_secret(home, PASSWORD_FILE, new).map_err(|error| pg_log::cannot_write(&home.join(PASSWORD_FILE), &error))
+    vault::kept_secret(home, PASSWORD_FILE, new)
+        .map_err(|error| pg_log::cannot_write(&home.join(PASSWORD_FILE), &error))
 }
 
 /// The server of a home, run by this process.
@@ -134,7 +146,11 @@ impl Embedded {
                 Err(holder) => holder,
             };
             let service = holder.as_ref().is_some_and(|holder| holder.command == "up");
-            let patience = if service { KILLED_WITHIN } else { COMMANDS_WITHIN };
+            let patience = if service {
+                KILLED_WITHIN
+            } else {
+                COMMANDS_WITHIN
+            };
             if begun.elapsed() > patience {
                 return Err(taken(&home, holder.as_ref(), config.port));
             }
@@ -162,13 +178,13 @@ impl Embedded {
                     place.data.display()
                 );
             }
-            wait_for_former(&place.data).await?;
+            postmaster::wait_for_former(&place.data).await?;
         } else {
             create(&home, &place, &cluster).await?;
         }
         let password = password(&home)?;
         let server = cluster.start().await?;
-        make_database(&server.url(&password, "postgres")).await?;
+        server.make_database(&password).await?;
         let port_file = home.join(PORT_FILE);
         fs::write(&port_file, format!("{}\n", server.port))
             .map_err(|error| pg_log::cannot_write(&port_file, &error))?;
@@ -194,7 +210,9 @@ impl Embedded {
 
     /// Stops the server when no other command uses it any more.
     async fn stop_after_guests(self) {
-        let Ok(guests) = open_guests(&self.home) else { return self.stop().await };
+        let Ok(guests) = open_guests(&self.home) else {
+            return self.stop().await;
+        };
         let mut told = false;
         while let Err(TryLockError::WouldBlock) = guests.try_lock() {
             if !told {
@@ -220,46 +238,6 @@ async fn create(home: &Path, place: &Place, cluster: &Cluster) -> Result<()> {
     }
     cluster.create(&password(home)?, true).await?;
     place.connect(home)
-}
-
-/// A process that was killed leaves a server that is about to stop; one that crashed leaves only
-/// its file.
-async fn wait_for_former(data: &Path) -> Result<()> {
-    let begun = Instant::now();
-    while let Some(former) = Postmaster::read(data).filter(|former| process::is_alive(former.pid)) {
-        if !process::runs(former.pid, "postgres") {
-            // After a restart of the machine its number belongs to another process, which would
-            // keep PostgreSQL from starting. The lock on the home says that nobody uses the cluster.
-            return fs::remove_file(data.join("postmaster.pid")).context("postmaster.pid can't be removed");
-        }
-        if begun.elapsed() > FORMER_WITHIN {
-            bail!(
-                "a PostgreSQL of an earlier run (process {}) still uses {}; stop it with: kill -INT {0}",
-                former.pid,
-                data.display()
-            );
-        }
-        sleep(STEP).await;
-    }
-    Ok(())
-}
-
-async fn make_database(url: &Secret) -> Result<()> {
-    let make = async {
-        let mut connection = PgConnection::connect(url.expose()).await?;
-        let there: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)")
-            .bind(DATABASE)
-            .fetch_one(&mut connection)
-            .await?;
-        if !there {
-            sqlx::query("CREATE DATABASE companion").execute(&mut connection).await?;
-        }
-        connection.close().await
-    };
-    make.await.map_err(|error: sqlx::Error| match error {
-        sqlx::Error::Database(error) => anyhow!("the embedded PostgreSQL refuses: {}", error.message()),
-        other => anyhow!("the embedded PostgreSQL can't be reached: {other}"),
-    })
 }
 
 /// Says who uses a home and what to do.
@@ -289,7 +267,10 @@ mod tests {
 
     #[test]
     fn a_home_in_use_is_told_with_both_ways_out() {
-        let holder = Holder { command: "up".to_owned(), pid: 7 };
+        let holder = Holder {
+            command: "up".to_owned(),
+            pid: 7,
+        };
         let error = taken(Path::new("/srv/home"), Some(&holder), 8000).to_string();
         assert_eq!(
             error,

@@ -31,7 +31,10 @@ pub(crate) struct Holder {
 impl Holder {
     fn parse(text: &str) -> Option<Self> {
         let (command, pid) = text.trim().split_once(' ')?;
-        Some(Self { command: command.to_owned(), pid: pid.parse().ok()? })
+        Some(Self {
+            command: command.to_owned(),
+            pid: pid.parse().ok()?,
+        })
     }
 }
 
@@ -44,8 +47,13 @@ pub(crate) struct Lock(#[expect(dead_code, reason = "held, not read")] File);
 pub(crate) fn try_lock(home: &Path, command: &str) -> Result<Result<Lock, Option<Holder>>> {
     let path = home.join("lock");
     let unusable = |error: std::io::Error| pg_log::cannot_write(&path, &error);
-    let mut file =
-        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(unusable)?;
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(unusable)?;
     match file.try_lock() {
         Ok(()) => {
             file.set_len(0).map_err(unusable)?;
@@ -70,8 +78,16 @@ mod tests {
     fn a_home_is_locked_by_one_and_the_next_is_told_by_whom() {
         let home = tempfile::tempdir().expect("home");
         let first = try_lock(home.path(), "up").expect("usable").expect("free");
-        let holder = try_lock(home.path(), "migrate").expect("usable").expect_err("taken");
-        assert_eq!(holder, Some(Holder { command: "up".to_owned(), pid: std::process::id() }));
+        let holder = try_lock(home.path(), "migrate")
+            .expect("usable")
+            .expect_err("taken");
+        assert_eq!(
+            holder,
+            Some(Holder {
+                command: "up".to_owned(),
+                pid: std::process::id()
+            })
+        );
         drop(first);
         assert!(try_lock(home.path(), "migrate").expect("usable").is_ok());
     }

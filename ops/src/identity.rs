@@ -35,8 +35,12 @@ impl Identity {
     /// Whether this user may enter a folder and all those above it. Looks at the permissions of
     /// what is really there, behind symbolic links.
     pub(crate) fn can_enter(self, folder: &Path) -> bool {
-        let Ok(folder) = folder.canonicalize() else { return false };
-        folder.ancestors().all(|folder| folder.metadata().is_ok_and(|found| self.may_pass(&found)))
+        let Ok(folder) = folder.canonicalize() else {
+            return false;
+        };
+        folder
+            .ancestors()
+            .all(|folder| folder.metadata().is_ok_and(|found| self.may_pass(&found)))
     }
 
     fn may_pass(self, folder: &Metadata) -> bool {
@@ -62,7 +66,13 @@ fn find(users: &str, name: &str) -> Option<Identity> {
         let mut fields = line.split(':');
         (fields.next() == Some(name)).then_some(())?;
         // Some systems write the number of `nobody` as -2.
-        let mut number = || fields.next()?.parse::<i64>().ok().map(|number| number as u32);
+        let mut number = || {
+            fields
+                .next()?
+                .parse::<i64>()
+                .ok()
+                .map(|number| number as u32)
+        };
         let (_, uid, gid) = (number(), number()?, number()?);
         Some(Identity { uid, gid })
     })
@@ -74,7 +84,10 @@ mod tests {
     use std::fs::{self, Permissions};
     use std::os::unix::fs::PermissionsExt;
 
-    const NOBODY: Identity = Identity { uid: 65534, gid: 65533 };
+    const NOBODY: Identity = Identity {
+        uid: 65534,
+        gid: 65533,
+    };
 
     #[test]
     fn the_right_to_pass_is_that_of_owner_group_or_others_whichever_is_first() {
@@ -93,10 +106,16 @@ mod tests {
         fs::create_dir(&below).expect("created");
         fs::set_permissions(&below, Permissions::from_mode(0o755)).expect("opened");
         fs::set_permissions(closed.path(), Permissions::from_mode(0o700)).expect("closed");
-        let stranger = Identity { uid: 54321, gid: 54321 };
+        let stranger = Identity {
+            uid: 54321,
+            gid: 54321,
+        };
         assert!(!stranger.can_enter(&below));
         fs::set_permissions(closed.path(), Permissions::from_mode(0o711)).expect("opened");
-        assert_eq!(stranger.can_enter(&below), stranger.can_enter(&std::env::temp_dir()));
+        assert_eq!(
+            stranger.can_enter(&below),
+            stranger.can_enter(&std::env::temp_dir())
+        );
         assert!(!stranger.can_enter(&below.join("missing")));
     }
 
@@ -104,7 +123,10 @@ mod tests {
     fn nobody_is_found_in_the_list_of_users() {
         let users = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65533:n:/:/sbin/nologin\n";
         assert_eq!(find(users, "nobody"), Some(NOBODY));
-        assert_eq!(find("nobody:*:-2:-2:n:/:/f", "nobody").map(|who| who.uid), Some(4_294_967_294));
+        assert_eq!(
+            find("nobody:*:-2:-2:n:/:/f", "nobody").map(|who| who.uid),
+            Some(4_294_967_294)
+        );
         assert_eq!(find("nobody2:x:1:1::/:/f", "nobody"), None);
     }
 }

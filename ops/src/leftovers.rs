@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::cluster::Postmaster;
 use crate::placement::owner_file;
+use crate::postmaster::Postmaster;
 use crate::process;
 
 /// What is younger may still be worked on.
@@ -16,7 +16,11 @@ pub(crate) fn remove_partial(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let draft = entry.file_name().to_string_lossy().contains(".partial-");
         let changed = entry.metadata().and_then(|found| found.modified()).ok();
-        if draft && changed.and_then(|at| at.elapsed().ok()).is_some_and(|age| age > ABANDONED_AFTER) {
+        if draft
+            && changed
+                .and_then(|at| at.elapsed().ok())
+                .is_some_and(|age| age > ABANDONED_AFTER)
+        {
             delete(&entry.path());
         }
     }
@@ -35,13 +39,22 @@ pub(crate) fn remove_orphans(clusters: &Path) {
 }
 
 fn orphans(clusters: &Path, temporary: &[PathBuf]) -> Vec<PathBuf> {
-    let entries = fs::read_dir(clusters).into_iter().flatten().flatten().map(|entry| entry.path());
+    let entries = fs::read_dir(clusters)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path());
     let is_orphan = |data: &PathBuf| {
-        let Ok(home) = fs::read_to_string(owner_file(data)) else { return false };
+        let Ok(home) = fs::read_to_string(owner_file(data)) else {
+            return false;
+        };
         let home = Path::new(&home);
         temporary.iter().any(|folder| home.starts_with(folder)) && !home.exists()
     };
-    entries.filter(|data| data.is_dir()).filter(is_orphan).collect()
+    entries
+        .filter(|data| data.is_dir())
+        .filter(is_orphan)
+        .collect()
 }
 
 /// What can't be deleted now is tried again another time.
@@ -58,14 +71,21 @@ mod tests {
         let folder = tempfile::tempdir().expect("folder");
         let (clusters, kept) = (folder.path().join("clusters"), folder.path().join("kept"));
         fs::create_dir(&kept).expect("home");
-        let homes = [("a", folder.path().join("gone")), ("b", kept), ("c", PathBuf::from("/mnt/away/home"))];
+        let homes = [
+            ("a", folder.path().join("gone")),
+            ("b", kept),
+            ("c", PathBuf::from("/mnt/away/home")),
+        ];
         for (name, home) in &homes {
             let data = clusters.join(name);
             fs::create_dir_all(&data).expect("cluster");
             fs::write(owner_file(&data), home.as_os_str().as_encoded_bytes()).expect("written");
         }
         fs::create_dir(clusters.join("d")).expect("cluster");
-        assert_eq!(orphans(&clusters, &[folder.path().to_owned()]), [clusters.join("a")]);
+        assert_eq!(
+            orphans(&clusters, &[folder.path().to_owned()]),
+            [clusters.join("a")]
+        );
     }
 
     #[test]

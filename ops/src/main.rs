@@ -1,5 +1,6 @@
 //! `companion`: the operator's command, and the whole service in one process.
 
+mod chat;
 mod cluster;
 mod demo_llm;
 mod disk;
@@ -44,6 +45,8 @@ enum Command {
     Migrate,
     /// Check everything that the service needs, and say what mends it
     Doctor,
+    /// Talk to the companion in the terminal
+    Chat(chat::Options),
     /// Run a command with a throw-away PostgreSQL and Valkey
     #[command(hide = true)]
     TestServices {
@@ -60,6 +63,7 @@ async fn main() -> ExitCode {
         Command::Up { demo_llm } => up::run(demo_llm).await.map(done),
         Command::Migrate => migrate::run().await.map(done),
         Command::Doctor => doctor::run().await,
+        Command::Chat(options) => chat::run(options).await.map(done),
         Command::TestServices { command } => test_services::run(&command).await,
     };
     result.unwrap_or_else(|error| {

@@ -37,7 +37,34 @@ pub(crate) async fn step<T, E>(
         spinner.finish_and_clear();
     }
     if result.is_ok() {
-        note(format_args!("==> {name}: done in {:.1} s", begun.elapsed().as_secs_f64()));
+        note(format_args!(
+            "==> {name}: done in {:.1} s",
+            begun.elapsed().as_secs_f64()
+        ));
     }
     result
+}
+
+/// A URL as it may be shown: without a user and password that are written into it.
+pub(crate) fn shown(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
+    let end = rest.find('/').unwrap_or(rest.len());
+    match rest[..end].rfind('@') {
+        Some(at) => format!("{scheme}://{}", &rest[at + 1..]),
+        None => url.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_in_a_url_is_not_shown() {
+        assert_eq!(shown("http://user:hunter2@host:1/v1"), "http://host:1/v1");
+        assert_eq!(shown("http://u:p@ss@host"), "http://host");
+        assert_eq!(shown("http://host/a@b"), "http://host/a@b");
+    }
 }

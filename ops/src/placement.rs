@@ -46,12 +46,27 @@ impl Place {
                 let identity = identity.map(|nobody| owner(&data).unwrap_or(nobody));
                 check_reach(&data, identity)?;
                 let software = software::runnable(identity, || base(identity, Some(&data)))?;
-                Ok(Self { data, software, identity, link: elsewhere.then_some(name) })
+                Ok(Self {
+                    data,
+                    software,
+                    identity,
+                    link: elsewhere.then_some(name),
+                })
             }
-            (Err(_), None) => Ok(Self { data: name, software: software::runnable(None, PathBuf::new)?, identity, link: None }),
+            (Err(_), None) => Ok(Self {
+                data: name,
+                software: software::runnable(None, PathBuf::new)?,
+                identity,
+                link: None,
+            }),
             (Err(_), Some(nobody)) if nobody.can_enter(home) && can_give(home, nobody) => {
                 let software = software::runnable(identity, || base(identity, None))?;
-                Ok(Self { data: name, software, identity, link: None })
+                Ok(Self {
+                    data: name,
+                    software,
+                    identity,
+                    link: None,
+                })
             }
             (Err(_), Some(_)) => {
                 let base = base(identity, None);
@@ -61,7 +76,12 @@ impl Place {
                 leftovers::remove_orphans(&clusters);
                 // A name of its own: a home that is made anew never meets the cluster of a former one.
                 let data = clusters.join(Uuid::new_v4().to_string());
-                Ok(Self { data, software, identity, link: Some(name) })
+                Ok(Self {
+                    data,
+                    software,
+                    identity,
+                    link: Some(name),
+                })
             }
         }
     }
@@ -78,7 +98,9 @@ impl Place {
 
     /// Lets the home name the cluster that was made.
     pub(crate) fn connect(&self, home: &Path) -> Result<()> {
-        let Some(link) = &self.link else { return Ok(()) };
+        let Some(link) = &self.link else {
+            return Ok(());
+        };
         let connect = || -> std::io::Result<()> {
             fs::write(owner_file(&self.data), home.as_os_str().as_encoded_bytes())?;
             let draft = link.with_added_extension(format!("partial-{}", Uuid::new_v4()));
@@ -102,7 +124,9 @@ pub(crate) fn system_base(identity: Option<Identity>) -> Option<PathBuf> {
         make_open(&base).ok()?;
     }
     tempfile::tempfile_in(&base).ok()?;
-    identity.is_none_or(|identity| identity.can_enter(&base)).then_some(base)
+    identity
+        .is_none_or(|identity| identity.can_enter(&base))
+        .then_some(base)
 }
 
 /// Where copies and clusters are kept: in the system's folder, else where the cluster is, else in a
@@ -136,11 +160,16 @@ pub(crate) fn owner_file(data: &Path) -> PathBuf {
 
 /// A copied home brings the link along, not the cluster: two homes on one cluster would mix.
 fn check_owner(data: &Path, home: &Path) -> Result<()> {
-    let Ok(owner) = fs::read_to_string(owner_file(data)) else { return Ok(()) };
+    let Ok(owner) = fs::read_to_string(owner_file(data)) else {
+        return Ok(());
+    };
     if Path::new(&owner) == home {
         return Ok(());
     }
-    let leads_here = Path::new(&owner).join(CLUSTER).canonicalize().is_ok_and(|other| other == data);
+    let leads_here = Path::new(&owner)
+        .join(CLUSTER)
+        .canonicalize()
+        .is_ok_and(|other| other == data);
     if leads_here {
         bail!(
             "{} leads to the database of {owner} (a copy of that folder has only the link); delete {0} to begin \
@@ -169,12 +198,16 @@ fn check_reach(data: &Path, identity: Option<Identity>) -> Result<()> {
 /// Who owns a cluster; `None` for root, who can't run it.
 fn owner(data: &Path) -> Option<Identity> {
     let found = fs::metadata(data).ok()?;
-    (found.uid() != 0).then(|| Identity { uid: found.uid(), gid: found.gid() })
+    (found.uid() != 0).then(|| Identity {
+        uid: found.uid(),
+        gid: found.gid(),
+    })
 }
 
 /// Whether what is made in a folder can be given to another user; some file systems refuse.
 fn can_give(folder: &Path, to: Identity) -> bool {
-    tempfile::NamedTempFile::new_in(folder).is_ok_and(|file| chown(file.path(), Some(to.uid), Some(to.gid)).is_ok())
+    tempfile::NamedTempFile::new_in(folder)
+        .is_ok_and(|file| chown(file.path(), Some(to.uid), Some(to.gid)).is_ok())
 }
 
 #[cfg(test)]
@@ -186,7 +219,12 @@ mod tests {
         let data = folder.join("clusters/1");
         fs::create_dir_all(&data).expect("cluster");
         let link = Some(home.join(CLUSTER));
-        Place { data, software: PathBuf::new(), identity: None, link }
+        Place {
+            data,
+            software: PathBuf::new(),
+            identity: None,
+            link,
+        }
     }
 
     #[test]
@@ -198,8 +236,13 @@ mod tests {
         place.connect(&home).expect("connected");
         assert_eq!(home.join(CLUSTER).canonicalize().expect("link"), place.data);
         check_owner(&place.data, &home).expect("its own");
-        let error = check_owner(&place.data, &copy).expect_err("a copy").to_string();
-        assert!(error.contains("copy/postgres leads to the database of"), "{error}");
+        let error = check_owner(&place.data, &copy)
+            .expect_err("a copy")
+            .to_string();
+        assert!(
+            error.contains("copy/postgres leads to the database of"),
+            "{error}"
+        );
     }
 
     #[test]

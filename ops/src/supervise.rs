@@ -96,7 +96,9 @@ impl Supervised {
     /// Stops the server and waits for its end, `patience` at most. Returns whether it has ended.
     pub(crate) async fn stop(mut self, patience: Duration) -> bool {
         drop(self.pipe.take());
-        tokio::time::timeout(patience, self.shell.wait()).await.is_ok()
+        tokio::time::timeout(patience, self.shell.wait())
+            .await
+            .is_ok()
     }
 }
 
@@ -104,7 +106,10 @@ impl Supervised {
 /// the search path: there may be secrets in it, and settings meant for clients.
 pub(crate) fn command(program: &Path, identity: Option<Identity>) -> Command {
     let mut command = Command::new(program);
-    command.env_clear().env("LC_ALL", "C").envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
+    command
+        .env_clear()
+        .env("LC_ALL", "C")
+        .envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
     // The current folder may be closed to the other user.
     command.current_dir("/");
     if let Some(Identity { uid, gid }) = identity {

@@ -13,9 +13,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::demo_llm::DemoLlm;
 use crate::embedded::{Embedded, KILLED_WITHIN};
-use crate::output::{line, step};
-use crate::welcome::Welcome;
 use crate::home;
+use crate::output::{line, note, step};
+use crate::welcome::Welcome;
 
 /// The API lets replies finish for 30 s and the worker its jobs, both at once.
 const STOP_WITHIN: Duration = Duration::from_secs(40);
@@ -104,12 +104,22 @@ impl Helpers {
 }
 
 /// Serves until `stop`, or until a part fails.
-async fn serve(core: Core, listener: TcpListener, helpers: &mut Helpers, stop: CancellationToken) -> Result<()> {
+async fn serve(
+    core: Core,
+    listener: TcpListener,
+    helpers: &mut Helpers,
+    stop: CancellationToken,
+) -> Result<()> {
     let welcome = Welcome {
         address: listener.local_addr()?,
-        database: helpers.postgres.as_ref().map(|postgres| postgres.elsewhere.clone()),
+        database: helpers
+            .postgres
+            .as_ref()
+            .map(|postgres| postgres.elsewhere.clone()),
         demo_llm: helpers.demo_llm.is_some(),
-        llm_answers: Llm::new(&core.config.llm, core.config.llm_timeout)?.ping().await,
+        llm_answers: Llm::new(&core.config.llm, core.config.llm_timeout)?
+            .ping()
+            .await,
     };
     let mut api = tokio::spawn(companion_api::serve(core.clone(), listener, stop.clone()));
     let mut worker = tokio::spawn(companion_worker::run(core.clone(), stop.clone()));
@@ -122,6 +132,9 @@ async fn serve(core: Core, listener: TcpListener, helpers: &mut Helpers, stop: C
         error = helpers.failed() => Err(error),
         () = stop.cancelled() => Ok(()),
     };
+    if result.is_ok() {
+        note("Stopping; running replies and jobs have 30 s to finish. A second Ctrl-C ends them.");
+    }
     // The others stop too, whatever the reason.
     stop.cancel();
     let finish = async {
@@ -135,7 +148,10 @@ async fn serve(core: Core, listener: TcpListener, helpers: &mut Helpers, stop: C
     };
     let finished = match tokio::time::timeout(STOP_WITHIN, finish).await {
         Ok(finished) => finished,
-        Err(_) => Err(anyhow!("some work did not finish within {} s", STOP_WITHIN.as_secs())),
+        Err(_) => Err(anyhow!(
+            "some work did not finish within {} s",
+            STOP_WITHIN.as_secs()
+        )),
     };
     core.close().await;
     result.and(finished)
@@ -143,6 +159,8 @@ async fn serve(core: Core, listener: TcpListener, helpers: &mut Helpers, stop: C
 
 /// Why a part ended that should go on until it is told to stop.
 fn unexpected(part: &str, ended: Result<Result<()>, tokio::task::JoinError>) -> Result<()> {
-    ended.with_context(|| format!("{part} failed"))?.with_context(|| format!("{part} failed"))?;
+    ended
+        .with_context(|| format!("{part} failed"))?
+        .with_context(|| format!("{part} failed"))?;
     Err(anyhow!("{part} ended by itself"))
 }

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use companion_adapters::config::Config;
 
+use crate::output::shown;
+
 /// The facts beside the configuration.
 #[derive(Debug)]
 pub(crate) struct Welcome {
@@ -31,7 +33,10 @@ impl Welcome {
         say("docs", &format!("{url}/docs"));
         match &self.database {
             None => say("database", "PostgreSQL at POSTGRES_URL"),
-            Some(None) => say("database", &format!("embedded PostgreSQL in {}", config.companion_home.display())),
+            Some(None) => say(
+                "database",
+                &format!("embedded PostgreSQL in {}", config.companion_home.display()),
+            ),
             Some(Some(place)) => say(
                 "database",
                 &format!(
@@ -53,13 +58,13 @@ impl Welcome {
     }
 
     fn llm(&self, config: &Config) -> String {
-        let endpoint = format!("{} at {}", config.llm.model, config.llm.base_url);
+        let url = shown(&config.llm.base_url);
+        let endpoint = format!("{} at {url}", config.llm.model);
         match (self.demo_llm, self.llm_answers) {
             (true, _) => format!("{endpoint}: the demo model, too weak to judge the product by"),
             (false, true) => endpoint,
             (false, false) => format!(
-                "none answers at {}; all but replies works. Start one there, set LM_STUDIO_BASE_URL, or try: ops/up --demo-llm",
-                config.llm.base_url
+                "none answers at {url}; all but replies works. Start one there, set LM_STUDIO_BASE_URL, or try: ops/up --demo-llm"
             ),
         }
     }
@@ -89,13 +94,20 @@ mod tests {
     use super::*;
 
     fn config(pairs: &[(&str, &str)]) -> Config {
-        let pairs = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let pairs = pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         Config::from_variables(pairs.collect()).expect("config")
     }
 
     fn welcome(address: &str) -> Welcome {
         let address = address.parse().expect("address");
-        Welcome { address, database: Some(None), demo_llm: false, llm_answers: false }
+        Welcome {
+            address,
+            database: Some(None),
+            demo_llm: false,
+            llm_answers: false,
+        }
     }
 
     #[test]
@@ -109,22 +121,45 @@ mod tests {
 
     #[test]
     fn an_address_of_all_interfaces_is_shown_as_one_that_can_be_called() {
-        assert!(welcome("0.0.0.0:9").text(&config(&[])).contains("http://127.0.0.1:9/chat"));
-        assert!(welcome("[::]:9").text(&config(&[])).contains("http://[::1]:9/chat"));
-        assert!(welcome("10.0.0.1:9").text(&config(&[])).contains("http://10.0.0.1:9/chat"));
+        assert!(
+            welcome("0.0.0.0:9")
+                .text(&config(&[]))
+                .contains("http://127.0.0.1:9/chat")
+        );
+        assert!(
+            welcome("[::]:9")
+                .text(&config(&[]))
+                .contains("http://[::1]:9/chat")
+        );
+        assert!(
+            welcome("10.0.0.1:9")
+                .text(&config(&[]))
+                .contains("http://10.0.0.1:9/chat")
+        );
     }
 
     #[test]
     fn a_silent_llm_and_the_demo_llm_are_said_plainly() {
         let mut welcome = welcome("127.0.0.1:8000");
-        assert!(welcome.text(&config(&[])).contains("none answers at http://localhost:1234/v1"));
+        assert!(
+            welcome
+                .text(&config(&[]))
+                .contains("none answers at http://localhost:1234/v1")
+        );
         welcome.demo_llm = true;
-        assert!(welcome.text(&config(&[])).contains("too weak to judge the product by"));
+        assert!(
+            welcome
+                .text(&config(&[]))
+                .contains("too weak to judge the product by")
+        );
     }
 
     #[test]
     fn where_x_user_id_is_refused_the_curl_uses_a_token() {
         let text = welcome("127.0.0.1:8000").text(&config(&[("ALLOW_X_USER_ID_AUTH", "false")]));
-        assert!(text.contains("Bearer $(companion token --user alice)"), "{text}");
+        assert!(
+            text.contains("Bearer $(companion token --user alice)"),
+            "{text}"
+        );
     }
 }

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use companion_adapters::config::Config;
 use companion_adapters::core::Core;
 use companion_adapters::embedder::Embedder;
+use companion_adapters::telemetry;
 use reqwest::{Client, Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
@@ -78,6 +79,10 @@ impl App {
 
     async fn run(variables: Variables, llm: ScriptedLlm, with_worker: bool) -> Self {
         let config = Config::from_variables(variables.clone()).expect("a valid configuration");
+        if std::env::var_os("RUST_LOG").is_some() {
+            // For whoever looks for the cause of a failure; without the variable the tests are silent.
+            let _ = telemetry::init(&config, "test");
+        }
         let core = Core::open_with(config.clone(), embedder(&config).await).await.expect("opens");
         let listener = companion_api::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("binds");
         let address = listener.local_addr().expect("an address");

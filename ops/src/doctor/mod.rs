@@ -35,15 +35,27 @@ struct Finding {
 
 impl Finding {
     fn ok(what: &'static str, text: impl Into<String>) -> Self {
-        Self { level: Level::Ok, what, text: text.into() }
+        Self {
+            level: Level::Ok,
+            what,
+            text: text.into(),
+        }
     }
 
     fn warning(what: &'static str, text: impl Into<String>) -> Self {
-        Self { level: Level::Warning, what, text: text.into() }
+        Self {
+            level: Level::Warning,
+            what,
+            text: text.into(),
+        }
     }
 
     fn problem(what: &'static str, text: impl Into<String>) -> Self {
-        Self { level: Level::Problem, what, text: text.into() }
+        Self {
+            level: Level::Problem,
+            what,
+            text: text.into(),
+        }
     }
 }
 
@@ -89,7 +101,10 @@ fn configuration(config: &Config) -> Finding {
     let environment = format!("{:?}", config.environment).to_lowercase();
     Finding::ok(
         "configuration",
-        format!("{environment}, to listen on {}", std::net::SocketAddr::new(config.host, config.port)),
+        format!(
+            "{environment}, to listen on {}",
+            std::net::SocketAddr::new(config.host, config.port)
+        ),
     )
 }
 
@@ -113,7 +128,10 @@ mod tests {
     #[test]
     fn a_finding_is_one_line_with_its_level_first() {
         let finding = Finding::problem("PostgreSQL", "is gone;\n  start it");
-        assert_eq!(finding.to_string(), "problem  PostgreSQL       is gone; start it");
+        assert_eq!(
+            finding.to_string(),
+            "problem  PostgreSQL       is gone; start it"
+        );
         assert_eq!(paint(&finding, false), finding.to_string());
         assert!(paint(&finding, true).starts_with("\x1b[31mproblem\x1b[0m  PostgreSQL"));
     }

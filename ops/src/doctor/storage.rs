@@ -24,9 +24,18 @@ async fn postgres(config: &Config) -> Vec<Finding> {
     if config.postgres_url.is_none() && !placement::has_cluster(&config.companion_home) {
         let fetched = parts::postgres();
         let finding = if fetched.join("bin/postgres").is_file() {
-            Finding::ok(POSTGRES, "the embedded one will be made at the first start: ops/up")
+            Finding::ok(
+                POSTGRES,
+                "the embedded one will be made at the first start: ops/up",
+            )
         } else {
-            Finding::problem(POSTGRES, format!("is missing at {}; run: ops/fetch-parts postgres", fetched.display()))
+            Finding::problem(
+                POSTGRES,
+                format!(
+                    "is missing at {}; run: ops/fetch-parts postgres",
+                    fetched.display()
+                ),
+            )
         };
         return vec![finding];
     }
@@ -67,27 +76,42 @@ async fn version(pool: &PgPool) -> Finding {
     .await;
     match found {
         Ok((name, number)) if number >= OLDEST => Finding::ok(POSTGRES, format!("version {name}")),
-        Ok((name, _)) => Finding::problem(POSTGRES, format!("version {name} is too old; use 15 or newer")),
+        Ok((name, _)) => Finding::problem(
+            POSTGRES,
+            format!("version {name} is too old; use 15 or newer"),
+        ),
         Err(error) => Finding::problem(POSTGRES, format!("does not answer: {error}")),
     }
 }
 
+/// The versions of an extension.
+#[derive(sqlx::FromRow)]
+struct Extension {
+    installed: Option<String>,
+    available: Option<String>,
+}
+
 async fn extension(pool: &PgPool, name: &'static str) -> Finding {
-    let found: Result<Option<(Option<String>, Option<String>)>, sqlx::Error> = sqlx::query_as(
-        "SELECT installed_version, default_version FROM pg_available_extensions WHERE name = $1",
+    let found: Result<Option<Extension>, sqlx::Error> = sqlx::query_as(
+        "SELECT installed_version AS installed, default_version AS available FROM pg_available_extensions WHERE name = $1",
     )
     .bind(name)
     .fetch_optional(pool)
     .await;
     match found {
-        Ok(Some((Some(installed), _))) => Finding::ok("extension", format!("{name} {installed}")),
-        Ok(Some((None, available))) => Finding::ok(
+        Ok(Some(Extension { installed: Some(installed), .. })) => Finding::ok("extension", format!("{name} {installed}")),
+        Ok(Some(Extension { installed: None, available })) => Finding::ok(
             "extension",
-            format!("{name} {} is there and will be installed by the migrations", available.unwrap_or_default()),
+            format!(
+                "{name} {} is there and will be installed by the migrations",
+                available.unwrap_or_default()
+            ),
         ),
         Ok(None) => Finding::problem(
             "extension",
-            format!("{name} is missing; install pgvector and the contrib modules (the image pgvector/pgvector has both)"),
+            format!(
+                "{name} is missing; install pgvector and the contrib modules (the image pgvector/pgvector has both)"
+            ),
         ),
         Err(error) => Finding::problem("extension", format!("{name} can't be looked up: {error}")),
     }
@@ -96,7 +120,10 @@ async fn extension(pool: &PgPool, name: &'static str) -> Finding {
 /// Whether the master key opens what the database holds. Says nothing when nothing is sealed yet or
 /// the key itself has been found wanting.
 async fn key_fits(config: &Config, pool: &PgPool) -> Option<Finding> {
-    let sealed: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM user_keys)").fetch_one(pool).await.ok()?;
+    let sealed: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM user_keys)")
+        .fetch_one(pool)
+        .await
+        .ok()?;
     if !sealed {
         return None;
     }
