@@ -215,13 +215,13 @@ impl Problem {
                 tracing::error!("a request failed: {error}");
                 Self::internal()
             }
-            status => Self::new(
-                status,
-                "refused",
-                status
-                    .canonical_reason()
-                    .unwrap_or("The request was refused."),
-            ),
+            StatusCode::BAD_REQUEST => {
+                Self::malformed("The request is malformed. GET /docs shows what it takes.")
+            }
+            status => {
+                let detail = "The request is refused. GET /docs shows what the service takes.";
+                Self::new(status, "refused", detail)
+            }
         }
     }
 }

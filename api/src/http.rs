@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use companion_adapters::telemetry;
 use poem::endpoint::make_sync;
+use poem::error::{MethodNotAllowedError, NotFoundError};
 use poem::http::{Method, StatusCode, header};
 use poem::web::Html;
-use poem::{Endpoint, EndpointExt, IntoResponse, Request, Response, Route};
+use poem::{Endpoint, EndpointExt, IntoResponse, Request, Response, Route, get};
 use poem_openapi::OpenApiService;
 use tracing::Instrument;
 use uuid::Uuid;
@@ -49,13 +50,23 @@ pub(crate) fn routes(app: App) -> impl Endpoint<Output = Response> {
     Route::new()
         .at(
             "/openapi.json",
-            make_sync(move |_| spec.clone().with_content_type("application/json")),
+            get(make_sync(move |_| {
+                spec.clone().with_content_type("application/json")
+            })),
         )
-        .nest("/docs", swagger)
-        .at("/redoc", make_sync(move |_| Html(redoc.clone())))
+        .nest("/docs", swagger.around(only_read))
+        .at("/redoc", get(make_sync(move |_| Html(redoc.clone()))))
         .nest("/", service)
         .data(app)
         .around(move |endpoint, request| answer(endpoint, request, allowed.clone()))
+}
+
+/// Refuses to change what can only be read.
+async fn only_read<E: Endpoint>(endpoint: Arc<E>, request: Request) -> poem::Result<E::Output> {
+    match *request.method() {
+        Method::GET | Method::HEAD => endpoint.call(request).await,
+        _ => Err(MethodNotAllowedError.into()),
+    }
 }
 
 /// Answers a request within its id and trace; whatever goes wrong leaves in the one form of errors.
@@ -82,9 +93,16 @@ where
     );
     telemetry::set_parent(&span, request.header("traceparent"));
     let answered = async {
-        let result = endpoint.call(request).await;
+        // An id that is no text is no id of anything.
+        let result = match percent_encoding::percent_decode_str(&path).decode_utf8() {
+            Ok(_) => endpoint
+                .call(request)
+                .await
+                .map(IntoResponse::into_response),
+            Err(_) => Err(NotFoundError.into()),
+        };
         let mut response = match result {
-            Ok(output) => output.into_response(),
+            Ok(response) => response,
             Err(error) => {
                 let mut problem = Problem::of(&error);
                 if error.status() == StatusCode::METHOD_NOT_ALLOWED {

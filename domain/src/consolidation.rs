@@ -110,6 +110,7 @@ impl Book {
                 subject: candidate.subject.clone(),
                 occurred_at: candidate.occurred_at,
                 valid_from,
+                told_at: candidate.said_at,
                 reason: if contradicted.is_empty() {
                     "new"
                 } else {

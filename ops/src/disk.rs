@@ -1,11 +1,45 @@
-//! How much room is left.
+//! How much room is left, and what to say when something can't be written.
 
+use std::io::ErrorKind;
 use std::path::Path;
+
+use anyhow::anyhow;
 
 /// The bytes that this user may still write where `path` lies.
 pub(crate) fn free_bytes(path: &Path) -> std::io::Result<u64> {
     let found = rustix::fs::statvfs(path)?;
     Ok(found.f_bavail.saturating_mul(found.f_frsize))
+}
+
+/// Why something can't be written, and what to do.
+pub(crate) fn cannot_write(place: &Path, error: &std::io::Error) -> anyhow::Error {
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => full(place),
+        ErrorKind::ReadOnlyFilesystem => unwritable(place, "it is mounted read-only"),
+        ErrorKind::PermissionDenied => unwritable(place, "permission denied"),
+        _ => unwritable(place, &error.to_string()),
+    }
+}
+
+/// No room is left where `place` lies.
+pub(crate) fn full(place: &Path) -> anyhow::Error {
+    anyhow!(
+        "the disk of {} is full; free at least 200 MB there, or set COMPANION_HOME to a folder on another disk",
+        folder(place).display()
+    )
+}
+
+/// Something can't be written for a reason.
+pub(crate) fn unwritable(place: &Path, reason: &str) -> anyhow::Error {
+    anyhow!(
+        "{} can't be written ({reason}); make it writable, or set COMPANION_HOME to another folder",
+        folder(place).display()
+    )
+}
+
+/// The folder that the reader knows, not the name that only we use.
+fn folder(place: &Path) -> &Path {
+    place.parent().unwrap_or(place)
 }
 
 #[cfg(test)]

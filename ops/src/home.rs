@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use companion_adapters::config::Config;
 
-use crate::pg_log;
+use crate::disk;
 
 /// Makes the home if need be. Returns its absolute path.
 pub(crate) fn open(config: &Config) -> Result<PathBuf> {
@@ -16,7 +16,7 @@ pub(crate) fn open(config: &Config) -> Result<PathBuf> {
         fs::create_dir_all(home)?;
         home.canonicalize()
     };
-    made().map_err(|error| pg_log::cannot_write(&home.join("any"), &error))
+    made().map_err(|error| disk::cannot_write(&home.join("any"), &error))
 }
 
 /// Who holds a lock on a home.
@@ -46,7 +46,7 @@ pub(crate) struct Lock(#[expect(dead_code, reason = "held, not read")] File);
 /// Takes the lock for a command; else says who holds it, if that can be known.
 pub(crate) fn try_lock(home: &Path, command: &str) -> Result<Result<Lock, Option<Holder>>> {
     let path = home.join("lock");
-    let unusable = |error: std::io::Error| pg_log::cannot_write(&path, &error);
+    let unusable = |error: std::io::Error| disk::cannot_write(&path, &error);
     let mut file = OpenOptions::new()
         .read(true)
         .write(true)

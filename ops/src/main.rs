@@ -1,24 +1,19 @@
 //! `companion`: the operator's command, and the whole service in one process.
 
 mod chat;
-mod cluster;
-mod demo_llm;
 mod disk;
 mod doctor;
 mod embedded;
 mod home;
 mod identity;
-mod leftovers;
 mod migrate;
 mod output;
-mod pg_log;
-mod placement;
+mod port;
 mod process;
-mod software;
+mod server_log;
 mod supervise;
 mod test_services;
 mod up;
-mod welcome;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

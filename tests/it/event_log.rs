@@ -31,7 +31,9 @@ async fn open(url: &Secret) -> EventStore {
 }
 
 async fn user(log: &EventStore, name: &str) -> UserId {
-    log.ensure_user(&ExternalUserId::parse(name).unwrap()).await.unwrap()
+    log.ensure_user(&ExternalUserId::parse(name).unwrap())
+        .await
+        .unwrap()
 }
 
 fn stream() -> StreamId {
@@ -41,7 +43,14 @@ fn stream() -> StreamId {
 /// An event with a text in it.
 fn event(text: &str) -> (Event, Metadata) {
     let conversation_id = ConversationId(Uuid::now_v7());
-    (ConversationStarted { conversation_id, title: Some(text.to_owned()) }.into(), Metadata::default())
+    (
+        ConversationStarted {
+            conversation_id,
+            title: Some(text.to_owned()),
+        }
+        .into(),
+        Metadata::default(),
+    )
 }
 
 fn events(count: usize) -> Vec<(Event, Metadata)> {
@@ -55,13 +64,27 @@ async fn read(log: &EventStore, limit: i64, expected: usize) -> Vec<Recorded> {
     let (mut seen, mut complete) = (Vec::new(), false);
     loop {
         let mut transaction = log.pool().begin().await.unwrap();
-        let checkpoint = take_checkpoint(&mut transaction, &subscription).await.unwrap().unwrap();
-        let page = read_page(&mut transaction, log.vault(), checkpoint, limit).await.unwrap();
-        assert!(page.events.len() <= usize::try_from(limit).unwrap(), "a page is no longer than its limit");
-        move_checkpoint(&mut transaction, &subscription, page.next).await.unwrap();
+        let checkpoint = take_checkpoint(&mut transaction, &subscription)
+            .await
+            .unwrap()
+            .unwrap();
+        let page = read_page(&mut transaction, log.vault(), checkpoint, limit)
+            .await
+            .unwrap();
+        assert!(
+            page.events.len() <= usize::try_from(limit).unwrap(),
+            "a page is no longer than its limit"
+        );
+        move_checkpoint(&mut transaction, &subscription, page.next)
+            .await
+            .unwrap();
         transaction.commit().await.unwrap();
         let empty = page.events.is_empty();
-        seen.extend(page.events.into_iter().filter(|recorded| recorded.stream.as_conversation().is_some()));
+        seen.extend(
+            page.events
+                .into_iter()
+                .filter(|recorded| recorded.stream.as_conversation().is_some()),
+        );
         if complete && empty {
             return seen;
         }
@@ -77,7 +100,10 @@ fn assert_complete(seen: &[Recorded], committed: &HashSet<EventId>) {
     assert_eq!(&distinct, committed, "what was read is what was appended");
     let mut versions: BTreeMap<&str, Vec<i64>> = BTreeMap::new();
     for recorded in seen {
-        versions.entry(recorded.stream.as_str()).or_default().push(recorded.version);
+        versions
+            .entry(recorded.stream.as_str())
+            .or_default()
+            .push(recorded.version);
     }
     for (stream, versions) in versions {
         let in_order: Vec<i64> = (1..=i64::try_from(versions.len()).unwrap()).collect();
@@ -85,7 +111,12 @@ fn assert_complete(seen: &[Recorded], committed: &HashSet<EventId>) {
     }
 }
 
-async fn append(log: &EventStore, stream: &StreamId, user: UserId, expected: Expected) -> Result<Appended, AppendError> {
+async fn append(
+    log: &EventStore,
+    stream: &StreamId,
+    user: UserId,
+    expected: Expected,
+) -> Result<Appended, AppendError> {
     log.append(stream, user, expected, events(1), None).await
 }
 
@@ -100,7 +131,9 @@ async fn a_reader_sees_every_event_once_and_in_order_while_twenty_writers_append
         streams.extend([(user, stream()), (user, stream())]);
     }
     let size = |writer: usize, n: usize| 1 + (writer * 7 + n * 3) % 5;
-    let expected = (0..WRITERS).flat_map(|writer| (0..APPENDS).map(move |n| size(writer, n))).sum();
+    let expected = (0..WRITERS)
+        .flat_map(|writer| (0..APPENDS).map(move |n| size(writer, n)))
+        .sum();
     let reader = tokio::spawn({
         let log = log.clone();
         async move { read(&log, 7, expected).await }
@@ -111,21 +144,41 @@ async fn a_reader_sees_every_event_once_and_in_order_while_twenty_writers_append
             let mut ids = Vec::new();
             for n in 0..APPENDS {
                 let (user, stream) = &streams[(writer + n) % streams.len()];
-                ids.extend(log.append(stream, *user, Expected::Any, events(size(writer, n)), None).await.unwrap().ids);
+                ids.extend(
+                    log.append(stream, *user, Expected::Any, events(size(writer, n)), None)
+                        .await
+                        .unwrap()
+                        .ids,
+                );
             }
             ids
         })
     });
-    let committed = within("the writers", join_all(writers)).await.into_iter().flat_map(Result::unwrap).collect();
-    assert_complete(&within("the reader to see all", reader).await.unwrap(), &committed);
+    let committed = within("the writers", join_all(writers))
+        .await
+        .into_iter()
+        .flat_map(Result::unwrap)
+        .collect();
+    assert_complete(
+        &within("the reader to see all", reader).await.unwrap(),
+        &committed,
+    );
 }
 
 #[test]
 fn whatever_the_sizes_of_batches_and_pages_every_event_is_read_once_and_in_order() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
     let url = runtime.block_on(database::fresh());
     let batches = prop::collection::vec((0usize..3, 1usize..9), 1..12);
-    let mut runner = TestRunner::new(Runs { cases: 8, failure_persistence: None, ..Runs::default() });
+    let mut runner = TestRunner::new(Runs {
+        cases: 8,
+        failure_persistence: None,
+        ..Runs::default()
+    });
     // Each run reads the log from its beginning, so what earlier runs appended counts too.
     let committed = RefCell::new(HashSet::new());
     runner
@@ -136,10 +189,16 @@ fn whatever_the_sizes_of_batches_and_pages_every_event_is_read_once_and_in_order
                 let streams = [stream(), stream(), stream()];
                 let appends = batches.iter().map(|(at, size)| {
                     let (log, stream) = (&log, &streams[*at]);
-                    async move { log.append(stream, owner, Expected::Any, events(*size), None).await.unwrap().ids }
+                    async move {
+                        log.append(stream, owner, Expected::Any, events(*size), None)
+                            .await
+                            .unwrap()
+                            .ids
+                    }
                 });
                 let mut committed = committed.borrow_mut();
-                let expected = committed.len() + batches.iter().map(|(_, size)| size).sum::<usize>();
+                let expected =
+                    committed.len() + batches.iter().map(|(_, size)| size).sum::<usize>();
                 let both = async { tokio::join!(join_all(appends), read(&log, limit, expected)) };
                 let (appended, seen) = within("writers and reader", both).await;
                 committed.extend(appended.into_iter().flatten());
@@ -158,7 +217,11 @@ async fn an_append_that_is_not_committed_holds_the_reader_back() {
     let (slow, quick) = (stream(), stream());
     let key = log.vault().key(log.pool(), ann).await.unwrap();
     let (id, (begun, metadata)) = (Uuid::now_v7(), event("slow"));
-    let binding = Binding { event_id: id, type_name: begun.type_name(), schema_version: begun.schema_version() };
+    let binding = Binding {
+        event_id: id,
+        type_name: begun.type_name(),
+        schema_version: begun.schema_version(),
+    };
     let payload = key.seal(binding, &begun.to_payload().unwrap()).unwrap();
     let mut transaction = log.pool().begin().await.unwrap();
     let outcome: String = sqlx::query_scalar(
@@ -176,12 +239,23 @@ async fn an_append_that_is_not_committed_holds_the_reader_back() {
     .await
     .unwrap();
     assert_eq!(outcome, "appended");
-    let committed = append(&log, &quick, ann, Expected::Version(0)).await.unwrap();
+    let committed = append(&log, &quick, ann, Expected::Version(0))
+        .await
+        .unwrap();
 
     let mut connection = log.pool().acquire().await.unwrap();
-    let page = read_page(&mut connection, log.vault(), Checkpoint::default(), 100).await.unwrap();
-    let passed = page.events.iter().filter(|recorded| recorded.stream.as_conversation().is_some()).count();
-    assert_eq!(passed, 0, "the reader must not go past what may still be committed before");
+    let page = read_page(&mut connection, log.vault(), Checkpoint::default(), 100)
+        .await
+        .unwrap();
+    let passed = page
+        .events
+        .iter()
+        .filter(|recorded| recorded.stream.as_conversation().is_some())
+        .count();
+    assert_eq!(
+        passed, 0,
+        "the reader must not go past what may still be committed before"
+    );
     drop(connection);
 
     transaction.commit().await.unwrap();
@@ -203,7 +277,9 @@ async fn an_append_that_is_rolled_back_leaves_nothing_and_holds_nobody_back() {
         .await
         .unwrap();
     transaction.rollback().await.unwrap();
-    append(&log, &stream, ann, Expected::Version(0)).await.unwrap();
+    append(&log, &stream, ann, Expected::Version(0))
+        .await
+        .unwrap();
     assert_eq!(within("the event", read(&log, 100, 1)).await.len(), 1);
 }
 
@@ -215,13 +291,31 @@ async fn of_twenty_appends_with_one_idempotency_key_one_takes_place() {
     let racing = (0..20).map(|_| {
         let (log, stream) = (log.clone(), stream.clone());
         tokio::spawn(async move {
-            let key = Idempotency { key: "once", request_hash: b"the request" };
-            log.append(&stream, ann, Expected::Any, events(2), Some(key)).await.unwrap()
+            let key = Idempotency {
+                key: "once",
+                request_hash: b"the request",
+            };
+            log.append(&stream, ann, Expected::Any, events(2), Some(key))
+                .await
+                .unwrap()
         })
     });
-    let appended: Vec<Appended> = join_all(racing).await.into_iter().map(Result::unwrap).collect();
-    assert_eq!(appended.iter().filter(|appended| !appended.repeated).count(), 1);
-    assert!(appended.iter().all(|appended| appended.version == 2), "a repeat is told what the first one did");
+    let appended: Vec<Appended> = join_all(racing)
+        .await
+        .into_iter()
+        .map(Result::unwrap)
+        .collect();
+    assert_eq!(
+        appended
+            .iter()
+            .filter(|appended| !appended.repeated)
+            .count(),
+        1
+    );
+    assert!(
+        appended.iter().all(|appended| appended.version == 2),
+        "a repeat is told what the first one did"
+    );
     assert_eq!(log.read_stream(&stream, 0).await.unwrap().len(), 2);
 }
 
@@ -232,9 +326,17 @@ async fn one_idempotency_key_is_used_once_even_for_different_streams() {
     let racing = (0..20).map(|_| {
         let log = log.clone();
         tokio::spawn(async move {
-            let key = Idempotency { key: "once", request_hash: b"the request" };
+            let key = Idempotency {
+                key: "once",
+                request_hash: b"the request",
+            };
             let stream = stream();
-            (log.append(&stream, ann, Expected::Version(0), events(1), Some(key)).await.unwrap(), stream)
+            (
+                log.append(&stream, ann, Expected::Version(0), events(1), Some(key))
+                    .await
+                    .unwrap(),
+                stream,
+            )
         })
     });
     let mut lengths = 0;
@@ -252,11 +354,26 @@ async fn an_idempotency_key_with_another_request_is_refused() {
     let log = log().await;
     let (ann, bob) = (user(&log, "ann").await, user(&log, "bob").await);
     let (mine, theirs) = (stream(), stream());
-    let key = |request_hash| Some(Idempotency { key: "k", request_hash });
-    log.append(&mine, ann, Expected::Any, events(1), key(b"one")).await.unwrap();
-    let refused = log.append(&mine, ann, Expected::Any, events(1), key(b"two")).await;
-    assert!(matches!(refused, Err(AppendError::KeyReused)), "{refused:?}");
-    let other = log.append(&theirs, bob, Expected::Any, events(1), key(b"two")).await.unwrap();
+    let key = |request_hash| {
+        Some(Idempotency {
+            key: "k",
+            request_hash,
+        })
+    };
+    log.append(&mine, ann, Expected::Any, events(1), key(b"one"))
+        .await
+        .unwrap();
+    let refused = log
+        .append(&mine, ann, Expected::Any, events(1), key(b"two"))
+        .await;
+    assert!(
+        matches!(refused, Err(AppendError::KeyReused)),
+        "{refused:?}"
+    );
+    let other = log
+        .append(&theirs, bob, Expected::Any, events(1), key(b"two"))
+        .await
+        .unwrap();
     assert!(!other.repeated, "a key is one user's");
     assert_eq!(log.read_stream(&mine, 0).await.unwrap().len(), 1);
 }
@@ -266,10 +383,23 @@ async fn an_idempotency_key_is_free_again_after_a_conflict() {
     let log = log().await;
     let ann = user(&log, "ann").await;
     let stream = stream();
-    let key = Some(Idempotency { key: "k", request_hash: b"one" });
-    let conflict = log.append(&stream, ann, Expected::Version(5), events(1), key).await;
-    assert!(matches!(conflict, Err(AppendError::Conflict { actual: 0 })), "{conflict:?}");
-    assert!(!log.append(&stream, ann, Expected::Version(0), events(1), key).await.unwrap().repeated);
+    let key = Some(Idempotency {
+        key: "k",
+        request_hash: b"one",
+    });
+    let conflict = log
+        .append(&stream, ann, Expected::Version(5), events(1), key)
+        .await;
+    assert!(
+        matches!(conflict, Err(AppendError::Conflict { actual: 0 })),
+        "{conflict:?}"
+    );
+    assert!(
+        !log.append(&stream, ann, Expected::Version(0), events(1), key)
+            .await
+            .unwrap()
+            .repeated
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -280,14 +410,22 @@ async fn of_twenty_appends_that_expect_one_version_one_wins() {
     for version in [0, 1, 2] {
         let racing = (0..20).map(|_| {
             let (log, stream) = (log.clone(), stream.clone());
-            tokio::spawn(async move { append(&log, &stream, ann, Expected::Version(version)).await })
+            tokio::spawn(
+                async move { append(&log, &stream, ann, Expected::Version(version)).await },
+            )
         });
-        let results: Vec<_> = join_all(racing).await.into_iter().map(Result::unwrap).collect();
+        let results: Vec<_> = join_all(racing)
+            .await
+            .into_iter()
+            .map(Result::unwrap)
+            .collect();
         let won = results.iter().filter(|result| result.is_ok()).count();
-        let lost = |result: &&Result<Appended, AppendError>| {
-            matches!(result, Err(AppendError::Conflict { actual }) if *actual == version + 1)
-        };
-        assert_eq!((won, results.iter().filter(lost).count()), (1, 19), "{results:?}");
+        let lost = |result: &&Result<Appended, AppendError>| matches!(result, Err(AppendError::Conflict { actual }) if *actual == version + 1);
+        assert_eq!(
+            (won, results.iter().filter(lost).count()),
+            (1, 19),
+            "{results:?}"
+        );
     }
     assert_eq!(log.read_stream(&stream, 0).await.unwrap().len(), 3);
 }
@@ -300,7 +438,10 @@ async fn another_users_stream_takes_no_append() {
     append(&log, &stream, ann, Expected::Any).await.unwrap();
     for expected in [Expected::Any, Expected::Version(0), Expected::Version(1)] {
         let refused = append(&log, &stream, mallory, expected).await;
-        assert!(matches!(refused, Err(AppendError::Conflict { .. })), "{refused:?}");
+        assert!(
+            matches!(refused, Err(AppendError::Conflict { .. })),
+            "{refused:?}"
+        );
     }
     assert_eq!(log.read_stream(&stream, 0).await.unwrap().len(), 1);
 }
@@ -317,7 +458,11 @@ async fn what_was_appended_can_not_be_changed_or_removed() {
         "TRUNCATE events",
         "TRUNCATE events CASCADE",
     ] {
-        let refused = sqlx::query(change).execute(log.pool()).await.unwrap_err().to_string();
+        let refused = sqlx::query(change)
+            .execute(log.pool())
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(refused.contains("append-only"), "{change}: {refused}");
     }
     assert_eq!(within("the event", read(&log, 10, 1)).await.len(), 1);
@@ -333,10 +478,17 @@ async fn a_user_without_a_key_appends_nothing() {
     let ann = user(&log, "ann").await;
     let stream = stream();
     append(&log, &stream, ann, Expected::Any).await.unwrap();
-    sqlx::query("DELETE FROM user_keys WHERE user_id = $1").bind(ann.0).execute(log.pool()).await.unwrap();
+    sqlx::query("DELETE FROM user_keys WHERE user_id = $1")
+        .bind(ann.0)
+        .execute(log.pool())
+        .await
+        .unwrap();
     for _ in 0..2 {
         let refused = append(&log, &stream, ann, Expected::Any).await;
-        assert!(matches!(refused, Err(AppendError::NoUser)), "a key in the cache is no key: {refused:?}");
+        assert!(
+            matches!(refused, Err(AppendError::NoUser)),
+            "a key in the cache is no key: {refused:?}"
+        );
     }
 }
 
@@ -356,21 +508,35 @@ async fn what_a_user_says_can_not_be_read_in_the_log() {
     let log = log().await;
     let ann = user(&log, "ann").await;
     let stream = stream();
-    log.append(&stream, ann, Expected::Any, vec![event("xylophone"), event("xylophone")], None).await.unwrap();
-    let rows: Vec<(Vec<u8>, String)> =
-        sqlx::query_as("SELECT payload, events::text FROM events WHERE stream_id = $1 ORDER BY version")
-            .bind(stream.as_str())
-            .fetch_all(log.pool())
-            .await
-            .unwrap();
+    log.append(
+        &stream,
+        ann,
+        Expected::Any,
+        vec![event("xylophone"), event("xylophone")],
+        None,
+    )
+    .await
+    .unwrap();
+    let rows: Vec<(Vec<u8>, String)> = sqlx::query_as(
+        "SELECT payload, events::text FROM events WHERE stream_id = $1 ORDER BY version",
+    )
+    .bind(stream.as_str())
+    .fetch_all(log.pool())
+    .await
+    .unwrap();
     assert_eq!(rows.len(), 2);
     for (payload, row) in &rows {
         assert!(!payload.windows(9).any(|bytes| bytes == b"xylophone"));
         assert!(!row.contains("xylophone"), "{row}");
     }
-    assert_ne!(rows[0].0, rows[1].0, "the same text is sealed differently each time");
+    assert_ne!(
+        rows[0].0, rows[1].0,
+        "the same text is sealed differently each time"
+    );
     let read = log.read_stream(&stream, 0).await.unwrap();
-    assert!(matches!(&read[0].event, Event::ConversationStarted(begun) if begun.title.as_deref() == Some("xylophone")));
+    assert!(
+        matches!(&read[0].event, Event::ConversationStarted(begun) if begun.title.as_deref() == Some("xylophone"))
+    );
 }
 
 #[tokio::test]
@@ -378,7 +544,9 @@ async fn a_payload_that_was_moved_to_another_event_is_not_opened() {
     let log = log().await;
     let ann = user(&log, "ann").await;
     let stream = stream();
-    log.append(&stream, ann, Expected::Any, events(2), None).await.unwrap();
+    log.append(&stream, ann, Expected::Any, events(2), None)
+        .await
+        .unwrap();
     for forge in [
         "ALTER TABLE events DISABLE TRIGGER USER",
         "UPDATE events e SET payload = o.payload FROM events o
@@ -399,7 +567,17 @@ async fn a_database_that_was_filled_under_another_master_key_is_refused() {
     variables.insert("COMPANION_MASTER_KEY".to_owned(), other.to_owned());
     let config = Config::from_variables(variables).unwrap();
     let model = embedder(&config).await;
-    let error = Core::open_with(config, model).await.err().expect("refused").to_string();
-    assert!(error.contains("COMPANION_MASTER_KEY") && !error.contains('\n'), "{error}");
-    assert!(!error.contains(other) && !error.contains(MASTER_KEY), "{error}");
+    let error = Core::open_with(config, model)
+        .await
+        .err()
+        .expect("refused")
+        .to_string();
+    assert!(
+        error.contains("COMPANION_MASTER_KEY") && !error.contains('\n'),
+        "{error}"
+    );
+    assert!(
+        !error.contains(other) && !error.contains(MASTER_KEY),
+        "{error}"
+    );
 }

@@ -83,22 +83,42 @@ impl App {
             // For whoever looks for the cause of a failure; without the variable the tests are silent.
             let _ = telemetry::init(&config, "test");
         }
-        let core = Core::open_with(config.clone(), embedder(&config).await).await.expect("opens");
+        let core = Core::open_with(config.clone(), embedder(&config).await)
+            .await
+            .expect("opens");
         let listener = companion_api::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("binds");
         let address = listener.local_addr().expect("an address");
         let shutdown = CancellationToken::new();
-        let mut tasks = vec![tokio::spawn(companion_api::serve(core.clone(), listener, shutdown.clone()))];
+        let mut tasks = vec![tokio::spawn(companion_api::serve(
+            core.clone(),
+            listener,
+            shutdown.clone(),
+        ))];
         if with_worker {
-            tasks.push(tokio::spawn(companion_worker::run(core.clone(), shutdown.clone())));
+            tasks.push(tokio::spawn(companion_worker::run(
+                core.clone(),
+                shutdown.clone(),
+            )));
         }
-        Self { address, llm, core, variables, client: http_client(), shutdown, tasks }
+        Self {
+            address,
+            llm,
+            core,
+            variables,
+            client: http_client(),
+            shutdown,
+            tasks,
+        }
     }
 
     /// Stops the service as SIGTERM does and waits until it has.
     pub async fn stop(mut self) -> (Variables, ScriptedLlm) {
         self.shutdown.cancel();
         for task in std::mem::take(&mut self.tasks) {
-            within("the service to stop", task).await.expect("no panic").expect("no error");
+            within("the service to stop", task)
+                .await
+                .expect("no panic")
+                .expect("no error");
         }
         (self.variables.clone(), self.llm.clone())
     }
@@ -120,7 +140,13 @@ impl App {
 
     /// What a path answers to a user: status and JSON.
     pub async fn get(&self, user: &str, path: &str) -> (u16, Value) {
-        status_and_json(self.request_by(user, Method::GET, path).send().await.expect("an answer")).await
+        status_and_json(
+            self.request_by(user, Method::GET, path)
+                .send()
+                .await
+                .expect("an answer"),
+        )
+        .await
     }
 
     /// What a path answers to a body of a user: status and JSON.
@@ -132,13 +158,22 @@ impl App {
     /// Sends a message and leaves the answer unread.
     pub async fn send(&self, user: &str, message: &str, conversation: Option<&str>) -> Response {
         let body = json!({ "message": message, "conversation_id": conversation });
-        self.request_by(user, Method::POST, "/chat").json(&body).send().await.expect("an answer")
+        self.request_by(user, Method::POST, "/chat")
+            .json(&body)
+            .send()
+            .await
+            .expect("an answer")
     }
 
     /// Sends a message and reads the reply to its end.
     pub async fn chat(&self, user: &str, message: &str, conversation: Option<&str>) -> Chatted {
         let response = self.send(user, message, conversation).await;
-        assert_eq!(response.status(), 200, "{}", response.text().await.unwrap_or_default());
+        assert_eq!(
+            response.status(),
+            200,
+            "{}",
+            response.text().await.unwrap_or_default()
+        );
         Chatted::read(response).await
     }
 
@@ -157,7 +192,12 @@ impl App {
     /// The messages of a conversation, oldest first, once everything has been worked on.
     pub async fn messages(&self, user: &str, conversation: &str) -> Vec<Value> {
         self.settle().await;
-        let (status, list) = self.get(user, &format!("/conversations/{conversation}/messages?limit=200")).await;
+        let (status, list) = self
+            .get(
+                user,
+                &format!("/conversations/{conversation}/messages?limit=200"),
+            )
+            .await;
         assert_eq!(status, 200, "{list}");
         list["messages"].as_array().expect("a list").clone()
     }
@@ -187,12 +227,19 @@ impl App {
 /// The variables of a service on a fresh database, with some set.
 pub async fn variables(llm: &ScriptedLlm, overrides: &[(&str, &str)]) -> Variables {
     let mut variables = Variables::from([
-        ("POSTGRES_URL".to_owned(), database::fresh().await.expose().to_owned()),
+        (
+            "POSTGRES_URL".to_owned(),
+            database::fresh().await.expose().to_owned(),
+        ),
         ("COMPANION_MASTER_KEY".to_owned(), MASTER_KEY.to_owned()),
         ("LM_STUDIO_BASE_URL".to_owned(), llm.base_url()),
         ("MEMORY_EXTRACTION_DELAY_SECONDS".to_owned(), "0".to_owned()),
     ]);
-    variables.extend(overrides.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
+    variables.extend(
+        overrides
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned())),
+    );
     variables
 }
 
@@ -206,11 +253,22 @@ impl Chatted {
     /// Reads an answer of `/chat` to its end.
     pub async fn read(response: Response) -> Self {
         let header = |name: &str| {
-            response.headers().get(name).unwrap_or_else(|| panic!("no {name}")).to_str().expect("text").to_owned()
+            response
+                .headers()
+                .get(name)
+                .unwrap_or_else(|| panic!("no {name}"))
+                .to_str()
+                .expect("text")
+                .to_owned()
         };
         let (conversation_id, reply_id) = (header("x-conversation-id"), header("x-reply-id"));
         let events = read_events(response).await;
-        Self { text: text(&events), events, conversation_id, reply_id }
+        Self {
+            text: text(&events),
+            events,
+            conversation_id,
+            reply_id,
+        }
     }
 
     /// The last event's data.
@@ -235,5 +293,8 @@ pub async fn status_and_json(response: Response) -> (u16, Value) {
 /// The embedding model, loaded once a process.
 pub async fn embedder(config: &Config) -> Embedder {
     static EMBEDDER: OnceCell<Embedder> = OnceCell::const_new();
-    EMBEDDER.get_or_init(|| async { Embedder::load(config).await.expect("the model loads") }).await.clone()
+    EMBEDDER
+        .get_or_init(|| async { Embedder::load(config).await.expect("the model loads") })
+        .await
+        .clone()
 }

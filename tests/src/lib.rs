@@ -12,4 +12,5 @@ pub mod eventually;
 pub mod http;
 pub mod llm;
 pub mod otlp;
+pub mod process;
 pub mod sse;

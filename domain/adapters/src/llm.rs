@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use async_openai::Client;
 use async_openai::error::OpenAIError;
+use async_openai::ReqwestService;
 use companion_domain::events::FailureReason;
 use companion_domain::prompt::PromptMessage;
 use eventsource_stream::{Event, EventStreamError, Eventsource};
@@ -97,7 +98,9 @@ impl Llm {
             .connect_timeout(CONNECT_TIMEOUT.min(timeout))
             .build()?;
         let endpoint = Endpoint::new(endpoint);
-        let client = Client::build(http.clone(), endpoint.clone());
+        // Without the library's own retries: whoever asks knows how often to try.
+        let client = Client::build(http.clone(), endpoint.clone())
+            .with_http_service(ReqwestService::new(http.clone()));
         Ok(Self {
             client,
             http,

@@ -90,7 +90,7 @@ pub async fn record(
     .bind(Json(&event.sources))
     .bind(event.occurred_at)
     .bind(event.valid_from)
-    .bind(event.occurred_at.unwrap_or(event.valid_from))
+    .bind(event.told_at)
     .bind(recorded.recorded_at)
     .bind(recorded.version)
     .execute(&mut *connection)

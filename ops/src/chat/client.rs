@@ -240,21 +240,17 @@ async fn refused(answer: Response) -> Result<Response> {
 }
 
 fn explain(problem: &Problem) -> String {
-    let fields: Vec<_> = problem
-        .errors
-        .iter()
-        .map(|error| format!("{} {}", error.field, error.message))
-        .collect();
-    let fields = if fields.is_empty() {
-        String::new()
-    } else {
-        format!(": {}", fields.join(", "))
-    };
-    format!(
-        "{}{fields} ({})",
-        problem.detail.trim_end_matches('.'),
-        problem.code
-    )
+    let mut text = problem.detail.trim_end_matches('.').to_owned();
+    for (nth, FieldError { field, message }) in problem.errors.iter().enumerate() {
+        let separator = if nth == 0 { ": " } else { ", " };
+        let subject = if message.starts_with(field) {
+            String::new()
+        } else {
+            format!("{field} ")
+        };
+        text.extend([separator, &subject, message]);
+    }
+    format!("{text} ({})", problem.code)
 }
 
 #[cfg(test)]

@@ -7,7 +7,8 @@ use companion_adapters::{database, parts};
 use sqlx::PgPool;
 
 use super::Finding;
-use crate::{embedded, placement};
+use crate::embedded;
+use crate::embedded::placement;
 
 const POSTGRES: &str = "PostgreSQL";
 /// The oldest version that is tested upstream for what we use of it.
@@ -99,8 +100,14 @@ async fn extension(pool: &PgPool, name: &'static str) -> Finding {
     .fetch_optional(pool)
     .await;
     match found {
-        Ok(Some(Extension { installed: Some(installed), .. })) => Finding::ok("extension", format!("{name} {installed}")),
-        Ok(Some(Extension { installed: None, available })) => Finding::ok(
+        Ok(Some(Extension {
+            installed: Some(installed),
+            ..
+        })) => Finding::ok("extension", format!("{name} {installed}")),
+        Ok(Some(Extension {
+            installed: None,
+            available,
+        })) => Finding::ok(
             "extension",
             format!(
                 "{name} {} is there and will be installed by the migrations",

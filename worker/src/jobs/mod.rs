@@ -6,6 +6,7 @@ mod extract;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use apalis::layers::WorkerBuilderExt;
@@ -20,7 +21,7 @@ use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt, StreamExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 use uuid::Uuid;
@@ -37,19 +38,34 @@ const EMBED_CONCURRENCY: usize = 2;
 
 /// Rings when jobs were inserted by this process.
 #[derive(Clone, Default)]
-pub(crate) struct Bell(Arc<Notify>);
+pub(crate) struct Bell(watch::Sender<()>);
 
 impl Bell {
     pub(crate) fn ring(&self) {
-        self.0.notify_waiters();
+        self.0.send_replace(());
     }
 
     /// Rings, and the passing of time.
+    ///
+    /// apalis asks once and may let an answer pass unused, so the stream answers only when the wait
+    /// for the next ring has begun and will wake it.
     fn stream(&self) -> BoxStream<'static, ()> {
-        stream::unfold(self.0.clone(), |bell| async move {
+        let mut ticks = stream::unfold(self.0.subscribe(), |mut bell| async move {
             // Whether it rang or the time passed, it is time to look.
-            let _ = tokio::time::timeout(LOOK_EVERY, bell.notified()).await;
+            let _ = tokio::time::timeout(LOOK_EVERY, bell.changed()).await;
             Some(((), bell))
+        })
+        .boxed();
+        stream::poll_fn(move |context| {
+            let mut ticked = false;
+            while ticks.poll_next_unpin(context).is_ready() {
+                ticked = true;
+            }
+            if ticked {
+                Poll::Ready(Some(()))
+            } else {
+                Poll::Pending
+            }
         })
         .boxed()
     }

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 use uuid::Uuid;
 
+use super::{leftovers, software};
+use crate::disk;
 use crate::identity::Identity;
-use crate::{leftovers, pg_log, software};
 
 /// What a home calls its cluster.
 const CLUSTER: &str = "postgres";
@@ -72,7 +73,7 @@ impl Place {
                 let base = base(identity, None);
                 let software = software::runnable(identity, || base.clone())?;
                 let clusters = base.join("clusters");
-                make_open(&clusters).map_err(|error| pg_log::cannot_write(&clusters, &error))?;
+                make_open(&clusters).map_err(|error| disk::cannot_write(&clusters, &error))?;
                 leftovers::remove_orphans(&clusters);
                 // A name of its own: a home that is made anew never meets the cluster of a former one.
                 let data = clusters.join(Uuid::new_v4().to_string());
@@ -107,7 +108,7 @@ impl Place {
             symlink(&self.data, &draft)?;
             fs::rename(&draft, link)
         };
-        connect().map_err(|error| pg_log::cannot_write(link, &error))
+        connect().map_err(|error| disk::cannot_write(link, &error))
     }
 }
 

@@ -7,9 +7,9 @@ use anyhow::{Context, Result, anyhow, bail};
 use companion_adapters::parts;
 use uuid::Uuid;
 
+use super::leftovers;
+use super::placement::make_open;
 use crate::identity::Identity;
-use crate::leftovers;
-use crate::placement::make_open;
 
 /// The folder that holds `bin/postgres`, such that `identity` can run it. A copy, if one is needed,
 /// is kept under `base`.

@@ -101,8 +101,12 @@ mod tests {
         let file = data.path().join("postmaster.pid");
         // The number of a living process that is no PostgreSQL.
         fs::write(&file, format!("{}\n/data\n1\n5432\n", std::process::id())).expect("written");
-        wait_for_former(data.path()).await.expect("nobody is waited for");
+        wait_for_former(data.path())
+            .await
+            .expect("nobody is waited for");
         assert!(!file.exists());
-        wait_for_former(data.path()).await.expect("nobody was there");
+        wait_for_former(data.path())
+            .await
+            .expect("nobody was there");
     }
 }

@@ -10,12 +10,14 @@ use anyhow::{Context, Result, anyhow, bail};
 use companion_adapters::config::Secret;
 use uuid::Uuid;
 
+use super::pg_log;
+use super::postmaster::Postmaster;
+use super::server::{ROLE, Server};
+use crate::disk;
 use crate::identity::Identity;
 use crate::port::free_port;
-use crate::postmaster::Postmaster;
-use crate::server::{ROLE, Server};
+use crate::server_log;
 use crate::supervise::{Launch, Stop, Supervised, command};
-use crate::{pg_log, server_log};
 
 /// Recovery after a crash may have a gigabyte of log to read.
 const START_WITHIN: Duration = Duration::from_secs(300);
@@ -85,7 +87,7 @@ impl Cluster {
         durable: bool,
     ) -> Result<()> {
         self.prepare(draft, password_file, password)
-            .map_err(|error| pg_log::cannot_write(draft, &error))?;
+            .map_err(|error| disk::cannot_write(draft, &error))?;
         let mut initdb = command(&self.software.join("bin/initdb"), self.identity);
         initdb
             .args([
@@ -160,8 +162,8 @@ impl Cluster {
     pub(crate) async fn start(&self) -> Result<Server> {
         for tried in 1.. {
             let port = free_port()?;
-            let log =
-                server_log::open_log(&self.log).map_err(|error| pg_log::cannot_write(&self.log, &error))?;
+            let log = server_log::open_log(&self.log)
+                .map_err(|error| disk::cannot_write(&self.log, &error))?;
             let before = server_log::length(&self.log);
             let supervised = Supervised::start(&self.launch(port), &log)
                 .map_err(|error| self.cannot_run(&error))?;

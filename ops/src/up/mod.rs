@@ -1,5 +1,8 @@
 //! `companion up`: API and worker in one process, with a PostgreSQL of their own.
 
+mod demo_llm;
+mod welcome;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -11,11 +14,11 @@ use companion_adapters::{database, shutdown, telemetry};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::demo_llm::DemoLlm;
+use self::demo_llm::DemoLlm;
+use self::welcome::Welcome;
 use crate::embedded::{Embedded, KILLED_WITHIN};
 use crate::home;
 use crate::output::{line, note, step};
-use crate::welcome::Welcome;
 
 /// The API lets replies finish for 30 s and the worker its jobs, both at once.
 const STOP_WITHIN: Duration = Duration::from_secs(40);

@@ -1,9 +1,10 @@
 //! What PostgreSQL's programs say, as one line that tells what to do.
 
-use std::io::ErrorKind;
 use std::path::Path;
 
 use anyhow::anyhow;
+
+use crate::disk;
 
 /// Explains the last thing that was said; `None` when nothing was.
 pub(crate) fn explain(said: &str, place: &Path) -> Option<anyhow::Error> {
@@ -11,9 +12,9 @@ pub(crate) fn explain(said: &str, place: &Path) -> Option<anyhow::Error> {
     let has = |part: &str| said.contains(part);
     Some(
         if has("No space left on device") || has("Disk quota exceeded") {
-            disk_full(place)
+            disk::full(place)
         } else if has("Read-only file system") {
-            unwritable(place, "it is mounted read-only")
+            disk::unwritable(place, "it is mounted read-only")
         } else if has("could not create shared memory segment") || has("Cannot allocate memory") {
             anyhow!("PostgreSQL gets too little memory: {line}; free some, or set POSTGRES_URL")
         } else if has("are incompatible with server") {
@@ -26,36 +27,6 @@ pub(crate) fn explain(said: &str, place: &Path) -> Option<anyhow::Error> {
             anyhow!("PostgreSQL did not start: {line}")
         },
     )
-}
-
-/// Why something can't be written, and what to do.
-pub(crate) fn cannot_write(place: &Path, error: &std::io::Error) -> anyhow::Error {
-    match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => disk_full(place),
-        ErrorKind::ReadOnlyFilesystem => unwritable(place, "it is mounted read-only"),
-        ErrorKind::PermissionDenied => unwritable(place, "permission denied"),
-        _ => unwritable(place, &error.to_string()),
-    }
-}
-
-/// No room is left where `place` lies.
-pub(crate) fn disk_full(place: &Path) -> anyhow::Error {
-    anyhow!(
-        "the disk of {} is full; free at least 200 MB there, or set COMPANION_HOME to a folder on another disk",
-        folder(place).display()
-    )
-}
-
-fn unwritable(place: &Path, reason: &str) -> anyhow::Error {
-    anyhow!(
-        "{} can't be written ({reason}); make it writable, or set COMPANION_HOME to another folder",
-        folder(place).display()
-    )
-}
-
-/// The folder that the reader knows, not the name that only we use.
-fn folder(place: &Path) -> &Path {
-    place.parent().unwrap_or(place)
 }
 
 /// Whether a start failed because somebody took the port.

@@ -1,22 +1,30 @@
 //! The embedded PostgreSQL of a home: started by whoever needs it first, shared by the commands
 //! that come meanwhile.
 
+pub(crate) mod cluster;
+pub(crate) mod leftovers;
+pub(crate) mod pg_log;
+pub(crate) mod placement;
+pub(crate) mod postmaster;
+pub(crate) mod server;
+pub(crate) mod software;
+
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 use companion_adapters::config::{Config, Secret};
 use companion_adapters::vault;
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use crate::cluster::Cluster;
+use self::cluster::Cluster;
+use self::placement::Place;
+use self::server::{DATABASE, Server};
+use crate::disk;
 use crate::home::{self, Holder, Lock};
 use crate::output::note;
-use crate::placement::Place;
-use crate::server::{self, DATABASE, Server};
-use crate::{disk, leftovers, pg_log, postmaster};
 
 const PASSWORD_FILE: &str = "postgres.password";
 /// Names the port of the running server.
@@ -85,7 +93,7 @@ fn join(home: &Path) -> Result<Option<(Secret, File)>> {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Ok(None),
         Err(TryLockError::Error(error)) => {
-            return Err(pg_log::cannot_write(&home.join(GUESTS_FILE), &error));
+            return Err(disk::cannot_write(&home.join(GUESTS_FILE), &error));
         }
     }
     // Read under the lock: whoever stops the server takes the lock and removes the file.
@@ -114,13 +122,13 @@ fn open_guests(home: &Path) -> Result<File> {
         .append(true)
         .create(true)
         .open(&path)
-        .map_err(|error| pg_log::cannot_write(&path, &error))
+        .map_err(|error| disk::cannot_write(&path, &error))
 }
 
 fn password(home: &Path) -> Result<Secret> {
     let new = || format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
     vault::kept_secret(home, PASSWORD_FILE, new)
-        .map_err(|error| pg_log::cannot_write(&home.join(PASSWORD_FILE), &error))
+        .map_err(|error| disk::cannot_write(&home.join(PASSWORD_FILE), &error))
 }
 
 /// The server of a home, run by this process.
@@ -187,7 +195,7 @@ impl Embedded {
         server.make_database(&password).await?;
         let port_file = home.join(PORT_FILE);
         fs::write(&port_file, format!("{}\n", server.port))
-            .map_err(|error| pg_log::cannot_write(&port_file, &error))?;
+            .map_err(|error| disk::cannot_write(&port_file, &error))?;
         Ok(Self {
             url: server.url(&password, DATABASE),
             elsewhere: place.elsewhere().map(Path::to_owned),
@@ -234,7 +242,7 @@ fn remove_port_file(home: &Path) {
 async fn create(home: &Path, place: &Place, cluster: &Cluster) -> Result<()> {
     let parent = place.data.parent().unwrap_or(home);
     if disk::free_bytes(parent).is_ok_and(|free| free < ROOM_BYTES) {
-        return Err(pg_log::disk_full(&place.data));
+        return Err(disk::full(&place.data));
     }
     cluster.create(&password(home)?, true).await?;
     place.connect(home)

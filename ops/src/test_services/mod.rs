@@ -1,6 +1,9 @@
 //! `companion test-services -- COMMAND…`: a throw-away PostgreSQL and Valkey for the time of a
 //! command, which finds their addresses in its environment.
 
+mod scratch;
+mod valkey;
+
 use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitCode, ExitStatus};
@@ -13,13 +16,13 @@ use tokio::process::{Child, Command};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use uuid::Uuid;
 
-use crate::cluster::Cluster;
+use self::scratch::Scratch;
+use self::valkey::Valkey;
+use crate::embedded::cluster::Cluster;
+use crate::embedded::server::Server;
+use crate::embedded::{placement, software};
 use crate::identity::Identity;
 use crate::output::note;
-use crate::scratch::Scratch;
-use crate::server::Server;
-use crate::valkey::Valkey;
-use crate::{placement, software};
 
 const SIGINT: i32 = SignalKind::interrupt().as_raw_value();
 const SIGTERM: i32 = SignalKind::terminate().as_raw_value();
@@ -44,7 +47,9 @@ pub(crate) async fn run(command: &[OsString]) -> Result<ExitCode> {
         Err(error) => Err(error),
         Ok(valkey) => {
             let seconds = begun.elapsed().as_secs_f64();
-            note(format_args!("PostgreSQL and Valkey for the tests: ready in {seconds:.1} s"));
+            note(format_args!(
+                "PostgreSQL and Valkey for the tests: ready in {seconds:.1} s"
+            ));
             let postgres_url = postgres.url(&password, "postgres");
             let status = run_command(command, &postgres_url, &valkey.url(), &mut stops).await;
             valkey.stop().await;

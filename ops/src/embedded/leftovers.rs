@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::placement::owner_file;
-use crate::postmaster::Postmaster;
+use super::placement::owner_file;
+use super::postmaster::Postmaster;
 use crate::process;
 
 /// What is younger may still be worked on.

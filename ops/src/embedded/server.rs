@@ -7,8 +7,9 @@ use anyhow::{Result, anyhow};
 use companion_adapters::config::Secret;
 use sqlx::{Connection, PgConnection};
 
+use super::pg_log;
+use crate::server_log;
 use crate::supervise::Supervised;
-use crate::{pg_log, server_log};
 
 /// The cluster's one role and owner of everything in it.
 pub(crate) const ROLE: &str = "companion";
@@ -59,27 +60,27 @@ impl Server {
     /// Makes the service's database unless it is there.
     pub(crate) async fn make_database(&self, password: &Secret) -> Result<()> {
         let url = self.url(password, "postgres");
-    let make = async {
-        let mut connection = PgConnection::connect(url.expose()).await?;
-        let there: bool =
-            sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)")
-                .bind(DATABASE)
-                .fetch_one(&mut connection)
-                .await?;
-        if !there {
-            sqlx::query("CREATE DATABASE companion")
-                .execute(&mut connection)
-                .await?;
-        }
-        connection.close().await
-    };
-    make.await.map_err(|error: sqlx::Error| match error {
-        sqlx::Error::Database(error) => {
-            anyhow!("the embedded PostgreSQL refuses: {}", error.message())
-        }
-        other => anyhow!("the embedded PostgreSQL can't be reached: {other}"),
-    })
-}
+        let make = async {
+            let mut connection = PgConnection::connect(url.expose()).await?;
+            let there: bool =
+                sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)")
+                    .bind(DATABASE)
+                    .fetch_one(&mut connection)
+                    .await?;
+            if !there {
+                sqlx::query("CREATE DATABASE companion")
+                    .execute(&mut connection)
+                    .await?;
+            }
+            connection.close().await
+        };
+        make.await.map_err(|error: sqlx::Error| match error {
+            sqlx::Error::Database(error) => {
+                anyhow!("the embedded PostgreSQL refuses: {}", error.message())
+            }
+            other => anyhow!("the embedded PostgreSQL can't be reached: {other}"),
+        })
+    }
 }
 
 /// The URL of a database of a server on the loopback address.

@@ -8,7 +8,7 @@ use companion_adapters::config::{Config, LlmEndpoint, Secret};
 use companion_adapters::{llm, parts};
 use serde_json::Value;
 
-use crate::pg_log;
+use crate::disk;
 use crate::port::free_port;
 use crate::server_log::open_log;
 use crate::supervise::{Launch, Stop, Supervised};
@@ -36,7 +36,7 @@ impl DemoLlm {
         }
         let program = program.canonicalize()?;
         let log_path = home.join("demo-llm.log");
-        let log = open_log(&log_path).map_err(|error| pg_log::cannot_write(&log_path, &error))?;
+        let log = open_log(&log_path).map_err(|error| disk::cannot_write(&log_path, &error))?;
         let port = free_port()?;
         let arguments = vec![port.to_string().into()];
         let launch = Launch {
