@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 const EVERY: Duration = Duration::from_secs(2);
 /// Every so many rounds the queue is swept.
-const SWEEP_EVERY: u32 = 300;
+const SWEEP_EVERY: u32 = 10;
 
 /// Reaps until shutdown.
 pub(crate) async fn run(core: Core, shutdown: CancellationToken) {

@@ -2,6 +2,7 @@
 //! job twice.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use companion_adapters::core::Core;
 use companion_adapters::embedder::{content_hash, message_text};
@@ -19,12 +20,15 @@ use crate::subscription::{self, Subscriber};
 
 /// How many events one embedding job takes.
 const EMBED_TOGETHER: usize = 32;
+/// How often the waiting jobs are counted.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
 
 /// Relays until shutdown.
 pub(crate) async fn run(core: Core, bell: Bell, shutdown: CancellationToken) {
     let subscriber = Relay {
         core: core.clone(),
         bell,
+        paused: None,
     };
     subscription::run(core, subscriber, shutdown).await;
 }
@@ -32,6 +36,8 @@ pub(crate) async fn run(core: Core, bell: Bell, shutdown: CancellationToken) {
 struct Relay {
     core: Core,
     bell: Bell,
+    /// Whether too many jobs waited when they were last counted.
+    paused: Option<(Instant, bool)>,
 }
 
 impl Subscriber for Relay {
@@ -51,7 +57,14 @@ impl Subscriber for Relay {
     }
 
     async fn paused(&mut self) -> anyhow::Result<bool> {
-        Ok(queue::pending(&self.core.derived).await? >= queue::MAX_PENDING)
+        match self.paused {
+            Some((at, paused)) if at.elapsed() < COUNT_EVERY => Ok(paused),
+            _ => {
+                let paused = queue::pending(&self.core.derived).await? >= queue::MAX_PENDING;
+                self.paused = Some((Instant::now(), paused));
+                Ok(paused)
+            }
+        }
     }
 }
 

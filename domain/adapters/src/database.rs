@@ -10,6 +10,9 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, SqlSafeStr};
 
 use crate::config::{Config, Secret};
 
+const UNFINISHED_JOBS: &str = "CREATE INDEX IF NOT EXISTS companion_unfinished_jobs
+     ON apalis.jobs (status, run_at) WHERE status <> 'Done'";
+
 const PGCRYPTO: &str = "CREATE EXTENSION IF NOT EXISTS pgcrypto;";
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations");
@@ -132,6 +135,8 @@ pub async fn migrate(url: &Secret, config: &Config) -> Result<(), DatabaseError>
         .run(&pool)
         .await
         .map_err(|error| DatabaseError::Migrate(error.to_string()))?;
+    // Of the job queue only what is not done is ever looked for.
+    sqlx::query(UNFINISHED_JOBS).execute(&pool).await?;
     sqlx::query(
         "INSERT INTO embedding_model (model, dimension) VALUES ($1, $2) ON CONFLICT DO NOTHING",
     )

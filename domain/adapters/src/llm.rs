@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_openai::Client;
 use async_openai::error::OpenAIError;
-use async_openai::ReqwestService;
+use async_openai::middleware::ReqwestService;
 use companion_domain::events::FailureReason;
 use companion_domain::prompt::PromptMessage;
 use eventsource_stream::{Event, EventStreamError, Eventsource};

@@ -19,8 +19,8 @@ pub const PROCESS_TTL: Duration = Duration::from_secs(15);
 pub struct Lag {
     /// Worker processes seen lately.
     pub running: i64,
-    /// Events not projected or not relayed yet, replies that run, and jobs that are neither done
-    /// nor dead.
+    /// Events not projected or not relayed yet (100,000 of them at the most), replies that run, and
+    /// jobs that are neither done nor dead.
     pub lag_events: i64,
     /// How long the oldest of them has waited, seconds.
     pub oldest_pending_seconds: f64,
@@ -40,18 +40,23 @@ pub async fn lag(pool: &PgPool) -> Result<Lag, sqlx::Error> {
              FROM unnest(ARRAY[$1, $2]) AS s (subscription) LEFT JOIN checkpoints c USING (subscription)
              ORDER BY 1, 2 LIMIT 1
          ), pending AS (
-             SELECT e.recorded_at AS since FROM behind, events e
-             WHERE (e.xid, e.position) > (behind.xid, behind.position)
+             SELECT e.recorded_at AS since FROM behind CROSS JOIN LATERAL (
+                 SELECT recorded_at FROM events e WHERE (e.xid, e.position) > (behind.xid, behind.position)
+                 ORDER BY e.xid, e.position LIMIT 100000
+             ) AS e
              UNION ALL
              SELECT m.created_at FROM messages m WHERE m.reply_status = 'running'
              UNION ALL
              SELECT j.run_at FROM apalis.jobs j
-             WHERE j.status IN ('Pending', 'Queued', 'Running') OR (j.status = 'Failed' AND j.attempts < j.max_attempts)
+             WHERE j.status <> 'Done'
+               AND (j.status IN ('Pending', 'Queued', 'Running') OR (j.status = 'Failed' AND j.attempts < j.max_attempts))
          )
          SELECT (SELECT count(DISTINCT split_part(w.id, '/', 2)) FROM apalis.workers w WHERE w.last_seen > now() - interval '30 seconds') AS running,
                 (SELECT count(*) FROM pending) AS lag_events,
                 (SELECT coalesce(greatest(extract(epoch FROM now() - min(since)), 0), 0)::float8 FROM pending) AS oldest_pending_seconds,
-                (SELECT count(*) FROM apalis.jobs j WHERE j.status = 'Killed' OR (j.status = 'Failed' AND j.attempts >= j.max_attempts)) AS dead_jobs",
+                (SELECT count(*) FROM apalis.jobs j
+                  WHERE j.status <> 'Done'
+                    AND (j.status = 'Killed' OR (j.status = 'Failed' AND j.attempts >= j.max_attempts))) AS dead_jobs",
     )
     .bind(READ_MODELS)
     .bind(RELAY)

@@ -6,7 +6,7 @@ use companion_domain::ids::UserId;
 use pgvector::Vector as Pgvector;
 use sqlx::PgExecutor;
 
-use crate::embedder::Vector;
+use crate::embedder::{EmbedError, Embedder, Vector, content_hash};
 
 /// Which of these hashes have a vector already.
 ///
@@ -26,15 +26,11 @@ pub async fn known(
     .await
 }
 
-/// The vectors of these hashes, as far as they are there.
-///
-/// # Errors
-/// When the database fails.
-pub async fn load(
+async fn load(
     executor: impl PgExecutor<'_>,
     user: UserId,
     hashes: &[Vec<u8>],
-) -> Result<HashMap<Vec<u8>, Vec<f32>>, sqlx::Error> {
+) -> Result<HashMap<Vec<u8>, Vector>, sqlx::Error> {
     let rows: Vec<(Vec<u8>, Pgvector)> = sqlx::query_as(
         "SELECT content_hash, embedding FROM vectors WHERE user_id = $1 AND content_hash = ANY($2)",
     )
@@ -44,8 +40,47 @@ pub async fn load(
     .await?;
     Ok(rows
         .into_iter()
-        .map(|(hash, vector)| (hash, vector.to_vec()))
+        .map(|(hash, vector)| (hash, Vector::from(vector.to_vec())))
         .collect())
+}
+
+/// The vectors of texts, in their order: those that are there, and the others made now.
+///
+/// # Errors
+/// When the database or the model fails.
+pub async fn of(
+    executor: impl PgExecutor<'_>,
+    embedder: &Embedder,
+    user: UserId,
+    texts: Vec<String>,
+) -> Result<Vec<Vector>, VectorError> {
+    if texts.is_empty() {
+        return Ok(Vec::new());
+    }
+    let hashes: Vec<Vec<u8>> = texts.iter().map(|text| content_hash(text)).collect();
+    let mut known = load(executor, user, &hashes).await?;
+    let missing = hashes
+        .iter()
+        .zip(texts)
+        .filter(|(hash, _)| !known.contains_key(*hash));
+    let (missing, texts): (Vec<_>, Vec<_>) =
+        missing.map(|(hash, text)| (hash.clone(), text)).unzip();
+    known.extend(missing.into_iter().zip(embedder.embed(texts).await?));
+    Ok(hashes
+        .iter()
+        .filter_map(|hash| known.get(hash).cloned())
+        .collect())
+}
+
+/// Why vectors could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum VectorError {
+    /// The database failed.
+    #[error("the database failed: {0}")]
+    Database(#[from] sqlx::Error),
+    /// The model failed.
+    #[error(transparent)]
+    Embed(#[from] EmbedError),
 }
 
 /// Keeps vectors; those that are there already stay as they are. A user without a key (erased) gets

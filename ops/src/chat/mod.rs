@@ -13,8 +13,7 @@ use self::client::{Client, Piece, Recalled};
 use self::input::{Input, Line};
 use crate::output::{line, note};
 
-const HELP: &str = "\
-  /new        begin a new conversation
+const HELP: &str = "  /new        begin a new conversation
   /memories   list what the companion remembers of you
   /help       show this
   /quit       leave (so does Ctrl-D)

@@ -1,6 +1,7 @@
 //! A PostgreSQL cluster of our own: made, started on a free port of the loopback address, stopped.
 
 use std::fs::{self, OpenOptions};
+use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -87,7 +88,15 @@ impl Cluster {
         durable: bool,
     ) -> Result<()> {
         self.prepare(draft, password_file, password)
-            .map_err(|error| disk::cannot_write(draft, &error))?;
+            .map_err(|error| match error.kind() {
+                // There is no such user here, or nothing may be given to it.
+                ErrorKind::InvalidInput | ErrorKind::PermissionDenied
+                    if self.identity.is_some() =>
+                {
+                    self.cannot_run(&error)
+                }
+                _ => disk::cannot_write(draft, &error),
+            })?;
         let mut initdb = command(&self.software.join("bin/initdb"), self.identity);
         initdb
             .args([
@@ -146,10 +155,10 @@ impl Cluster {
     fn cannot_run(&self, error: &std::io::Error) -> anyhow::Error {
         let path = self.software.join("bin").display().to_string();
         match (error.kind(), self.identity) {
-            (std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::InvalidInput, Some(_)) => {
+            (ErrorKind::PermissionDenied | ErrorKind::InvalidInput, Some(_)) => {
                 anyhow!(
                     "PostgreSQL refuses to run as root and can't be run as 'nobody' ({error}); run this as another \
-                 user, or set POSTGRES_URL"
+                     user, or set POSTGRES_URL"
                 )
             }
             _ => anyhow!(

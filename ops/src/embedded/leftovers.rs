@@ -8,30 +8,35 @@ use super::placement::owner_file;
 use super::postmaster::Postmaster;
 use crate::process;
 
-/// What is younger may still be worked on.
-const ABANDONED_AFTER: Duration = Duration::from_secs(600);
+/// In a folder that several processes use, a younger draft may still be worked on.
+pub(crate) const ABANDONED_AFTER: Duration = Duration::from_secs(600);
 
-/// Deletes the drafts in a folder that nobody will finish.
-pub(crate) fn remove_partial(folder: &Path) {
+/// How long a cluster has to be unused to count as abandoned.
+const UNUSED_FOR: Duration = Duration::from_secs(3600);
+
+/// Deletes the drafts in a folder that are at least so old.
+pub(crate) fn remove_partial(folder: &Path, age: Duration) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let draft = entry.file_name().to_string_lossy().contains(".partial-");
-        let changed = entry.metadata().and_then(|found| found.modified()).ok();
-        if draft
-            && changed
-                .and_then(|at| at.elapsed().ok())
-                .is_some_and(|age| age > ABANDONED_AFTER)
-        {
+        if draft && is_older(&entry.path(), age) {
             delete(&entry.path());
         }
     }
 }
 
-/// Deletes the clusters of homes that were in a folder for temporary files and are gone. Others are
-/// kept: a home elsewhere may be on a disk that is not mounted now.
+fn is_older(path: &Path, age: Duration) -> bool {
+    let changed = fs::symlink_metadata(path).and_then(|found| found.modified());
+    changed.is_ok_and(|at| at.elapsed().is_ok_and(|elapsed| elapsed >= age))
+}
+
+/// Deletes the clusters of homes that were in a folder for temporary files and are gone, some time
+/// after their last use. Others are kept: a home elsewhere may be on a disk that is not mounted now.
 pub(crate) fn remove_orphans(clusters: &Path) {
-    remove_partial(clusters);
+    remove_partial(clusters, ABANDONED_AFTER);
     for data in orphans(clusters, &[std::env::temp_dir(), PathBuf::from("/tmp")]) {
-        if !Postmaster::read(&data).is_some_and(|former| process::is_alive(former.pid)) {
+        let runs = Postmaster::read(&data).is_some_and(|former| process::is_alive(former.pid));
+        // A home may have been moved out of there; it tells so at its next start.
+        if !runs && is_older(&data.join("global/pg_control"), UNUSED_FOR) {
             delete(&data);
             delete(&owner_file(&data));
         }
@@ -92,7 +97,9 @@ mod tests {
     fn a_draft_that_may_still_be_worked_on_is_kept() {
         let folder = tempfile::tempdir().expect("folder");
         fs::create_dir(folder.path().join("postgres.partial-1")).expect("draft");
-        remove_partial(folder.path());
+        remove_partial(folder.path(), ABANDONED_AFTER);
         assert_eq!(fs::read_dir(folder.path()).expect("listed").count(), 1);
+        remove_partial(folder.path(), Duration::ZERO);
+        assert_eq!(fs::read_dir(folder.path()).expect("listed").count(), 0);
     }
 }

@@ -168,7 +168,8 @@ impl Embedded {
 
     async fn start(home: PathBuf, lock: Lock) -> Result<Self> {
         remove_port_file(&home);
-        leftovers::remove_partial(&home);
+        // The lock says that nobody works on them.
+        leftovers::remove_partial(&home, Duration::ZERO);
         let place = Place::of(&home)?;
         let cluster = Cluster {
             software: place.software.clone(),

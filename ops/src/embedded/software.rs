@@ -46,7 +46,7 @@ pub(crate) fn runnable(
         return Ok(copy);
     }
     let copied = make_open(&parts).and_then(|()| {
-        leftovers::remove_partial(&parts);
+        leftovers::remove_partial(&parts, leftovers::ABANDONED_AFTER);
         replace(&fetched, &copy)
     });
     copied.with_context(|| format!("PostgreSQL can't be copied to {}", copy.display()))?;

@@ -40,7 +40,7 @@ impl Welcome {
             Some(Some(place)) => say(
                 "database",
                 &format!(
-                    "embedded PostgreSQL; under root its data lies in {} ({} links to it)",
+                    "embedded PostgreSQL in {}, where {} leads",
                     place.display(),
                     config.companion_home.join("postgres").display()
                 ),

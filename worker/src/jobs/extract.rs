@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use chrono::Utc;
 use companion_adapters::config::ExtractionMode;
-use companion_adapters::embedder::content_hash;
+use companion_adapters::embedder::{Vector, content_hash};
 use companion_adapters::event_store::{AppendError, Expected};
 use companion_adapters::llm::{LlmFailure, Sampling};
 use companion_adapters::queue::{self, ExtractJob};
@@ -192,7 +192,8 @@ impl Extraction<'_> {
             .iter()
             .map(|candidate| candidate.content.clone())
             .collect();
-        let vectors = self.context.core.embedder.embed(statements).await?;
+        let core = &self.context.core;
+        let vectors = vectors::of(&core.derived, &core.embedder, self.job.user, statements).await?;
         Ok(Found {
             candidates: candidates
                 .into_iter()
@@ -284,12 +285,9 @@ impl Extraction<'_> {
             .iter()
             .map(|message| message.content.clone())
             .collect();
+        let vectors = vectors::of(&core.derived, &core.embedder, self.job.user, texts).await?;
         let mut known: Vec<KnownStatement> = Vec::new();
-        for (message, vector) in portion
-            .messages
-            .iter()
-            .zip(core.embedder.embed(texts).await?)
-        {
+        for (message, vector) in portion.messages.iter().zip(vectors) {
             for memory in memories::related(
                 &core.derived,
                 self.job.user,
@@ -321,11 +319,8 @@ impl Extraction<'_> {
                 return Ok(());
             }
             let decision = self.decide(&found).await?;
+            let vectors = new_vectors(&found, &decision);
             let events = self.events(portion, &found, decision);
-            let vectors = found
-                .candidates
-                .iter()
-                .map(|(c, v)| (content_hash(&c.content), v.as_slice().into()));
             match core
                 .store
                 .append(
@@ -338,8 +333,7 @@ impl Extraction<'_> {
                 .await
             {
                 Ok(_) => {
-                    vectors::keep(&core.derived, self.job.user, &vectors.collect::<Vec<_>>())
-                        .await?;
+                    vectors::keep(&core.derived, self.job.user, &vectors).await?;
                     return Ok(());
                 }
                 Err(AppendError::Conflict { actual }) => self.wait_for_projection(actual).await?,
@@ -425,4 +419,18 @@ impl Extraction<'_> {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
+}
+
+/// The vectors of the memories that are new, so that nobody has to make them again.
+fn new_vectors(found: &Found, decision: &Decision) -> Vec<(Vec<u8>, Vector)> {
+    let is_new = |content: &str| {
+        let mut events = decision.events.iter();
+        events.any(|event| matches!(event, Event::MemoryRecorded(new) if new.content == content))
+    };
+    let new = found
+        .candidates
+        .iter()
+        .filter(|(candidate, _)| is_new(&candidate.content));
+    new.map(|(candidate, vector)| (content_hash(&candidate.content), vector.as_slice().into()))
+        .collect()
 }

@@ -9,25 +9,28 @@ use serde_json::json;
 use crate::figures::{ms, quantile};
 use crate::process::{Service, first_text};
 
-const MESSAGE: &str = "Hello, my name is Alice and I love programming in Rust on rainy Sundays";
+/// No message is like another, as no vector may be had for nothing.
+fn message(n: usize) -> String {
+    format!("Hello, my name is Alice and I love walking trail {n} with my dog on rainy Sundays")
+}
 
 /// Time to the first token through the service and from the LLM directly, in turns.
 pub(crate) async fn first_token(service: &Service, llm: &ScriptedLlm, chats: usize) {
-    let direct = || {
+    let direct = |n: usize| {
         let body = json!({
-            "model": "m", "stream": true, "messages": [{ "role": "user", "content": MESSAGE }],
+            "model": "m", "stream": true, "messages": [{ "role": "user", "content": message(n) }],
         });
         let request = service.client.post(format!("{}/chat/completions", llm.base_url())).json(&body);
         first_text(request, "\"content\":\"N", "[DONE]")
     };
-    for _ in 0..10 {
-        service.chat("warm-up", MESSAGE).await;
+    for n in 0..10 {
+        service.chat("warm-up", &message(n)).await;
     }
     service.settle().await;
     let (mut through, mut without) = (Vec::new(), Vec::new());
     for n in 0..chats {
-        through.push(ms(service.chat(&format!("first-{}", n % 20), MESSAGE).await));
-        without.push(ms(direct().await));
+        through.push(ms(service.chat(&format!("first-{}", n % 20), &message(n)).await));
+        without.push(ms(direct(n).await));
     }
     let added: Vec<f64> = through.iter().zip(&without).map(|(a, b)| a - b).collect();
     println!("time to the first token, {chats} chats one after another, ms   p50    p95");
@@ -42,7 +45,7 @@ pub(crate) async fn cpu(service: &Service, chats: usize) {
     service.settle().await;
     let before = service.cpu();
     for n in 0..chats {
-        service.chat(&format!("cpu-{}", n % 20), MESSAGE).await;
+        service.chat(&format!("cpu-{}", n % 20), &message(1000 + n)).await;
     }
     service.settle().await;
     let (Some((own, postgres)), Some((own_after, postgres_after))) = (before, service.cpu()) else {
@@ -64,8 +67,8 @@ pub(crate) async fn throughput(service: &Service, clients: usize, each: usize) {
     let all = (0..clients).map(|client| {
         let service = service.clone();
         async move {
-            for _ in 0..each {
-                service.chat(&format!("client-{client}"), MESSAGE).await;
+            for n in 0..each {
+                service.chat(&format!("client-{client}"), &message(client * each + n)).await;
             }
         }
     });
