@@ -1,7 +1,7 @@
 //! Commands in, queries out: the HTTP API.
 //!
 //! `commands/` holds what changes something and ends in an append to the log, `queries/` what reads
-//! a read model. A request passes [`http`] (ids, traces, errors), then [`auth`], then its operation.
+//! a read model. A request passes `http` (ids, traces, errors), then `auth`, then its operation.
 
 mod app;
 mod auth;

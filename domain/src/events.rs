@@ -1,7 +1,7 @@
 //! Everything that can happen, in the past tense: the vocabulary of the log.
 //!
 //! A stored name and a schema version identify a shape for ever. A shape that changes gets the next
-//! version and a step in [`upcast`]; every (name, version) ever written keeps a fixture in
+//! version and a step in `upcast`; every (name, version) ever written keeps a fixture in
 //! `domain/fixtures/events`.
 
 use chrono::{DateTime, Utc};

@@ -196,13 +196,14 @@ fn whatever_the_sizes_of_batches_and_pages_every_event_is_read_once_and_in_order
                             .ids
                     }
                 });
-                let mut committed = committed.borrow_mut();
                 let expected =
-                    committed.len() + batches.iter().map(|(_, size)| size).sum::<usize>();
+                    committed.borrow().len() + batches.iter().map(|(_, size)| size).sum::<usize>();
                 let both = async { tokio::join!(join_all(appends), read(&log, limit, expected)) };
                 let (appended, seen) = within("writers and reader", both).await;
-                committed.extend(appended.into_iter().flatten());
-                assert_complete(&seen, &committed);
+                committed
+                    .borrow_mut()
+                    .extend(appended.into_iter().flatten());
+                assert_complete(&seen, &committed.borrow());
                 log.pool().close().await;
             });
             Ok(())

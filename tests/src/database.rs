@@ -20,17 +20,20 @@ pub async fn fresh() -> Secret {
     let mut connection = server.connect().await.expect("the test server answers");
     let template = template(&mut connection, &server).await;
     let name = format!("test_{}", Uuid::now_v7().simple());
-    sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name} TEMPLATE {template}")))
-        .execute(&mut connection)
-        .await
-        .expect("a clone of the template");
+    sqlx::query(AssertSqlSafe(format!(
+        "CREATE DATABASE {name} TEMPLATE {template}"
+    )))
+    .execute(&mut connection)
+    .await
+    .expect("a clone of the template");
     connection.close().await.expect("closes");
     url(&server, &name)
 }
 
 /// The URL of the shared server.
 pub fn server() -> String {
-    std::env::var(SERVER).unwrap_or_else(|_| panic!("{SERVER} is not set; run the tests with ops/test"))
+    std::env::var(SERVER)
+        .unwrap_or_else(|_| panic!("{SERVER} is not set; run the tests with ops/test"))
 }
 
 /// The URL of the shared Redis.
@@ -44,24 +47,38 @@ async fn template(connection: &mut PgConnection, server: &PgConnectOptions) -> S
     let migrations = include_str!("../../migrations/0001_event_log.sql").len()
         + include_str!("../../migrations/0002_read_models.sql").len();
     let name = format!("template_{migrations}");
-    sqlx::query("SELECT pg_advisory_lock($1)").bind(TEMPLATE_LOCK).execute(&mut *connection).await.expect("lock");
-    let exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)")
-        .bind(&name)
-        .fetch_one(&mut *connection)
+    sqlx::query("SELECT pg_advisory_lock($1)")
+        .bind(TEMPLATE_LOCK)
+        .execute(&mut *connection)
         .await
-        .expect("asks");
+        .expect("lock");
+    let exists: bool =
+        sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)")
+            .bind(&name)
+            .fetch_one(&mut *connection)
+            .await
+            .expect("asks");
     if !exists {
         let draft = format!("draft_{}", Uuid::now_v7().simple());
         let run = |sql: String| AssertSqlSafe(sql);
-        sqlx::query(run(format!("CREATE DATABASE {draft}"))).execute(&mut *connection).await.expect("creates");
+        sqlx::query(run(format!("CREATE DATABASE {draft}")))
+            .execute(&mut *connection)
+            .await
+            .expect("creates");
         let config = Config::from_variables(HashMap::new()).expect("defaults");
-        database::migrate(&url(server, &draft), &config).await.expect("migrates");
+        database::migrate(&url(server, &draft), &config)
+            .await
+            .expect("migrates");
         sqlx::query(run(format!("ALTER DATABASE {draft} RENAME TO {name}")))
             .execute(&mut *connection)
             .await
             .expect("renames");
     }
-    sqlx::query("SELECT pg_advisory_unlock($1)").bind(TEMPLATE_LOCK).execute(connection).await.expect("unlock");
+    sqlx::query("SELECT pg_advisory_unlock($1)")
+        .bind(TEMPLATE_LOCK)
+        .execute(connection)
+        .await
+        .expect("unlock");
     name
 }
 

@@ -242,7 +242,16 @@ pub async fn related(
     subject: Option<&str>,
     vector: &[f32],
 ) -> Result<Vec<Known>, sqlx::Error> {
-    let rows: Vec<(Uuid, String, Option<String>, Json<Vec<Source>>, DateTime<Utc>, Option<Pgvector>)> = sqlx::query_as(
+    #[derive(sqlx::FromRow)]
+    struct Row {
+        memory_id: Uuid,
+        content: String,
+        subject: Option<String>,
+        sources: Json<Vec<Source>>,
+        valid_from: DateTime<Utc>,
+        embedding: Option<Pgvector>,
+    }
+    let rows: Vec<Row> = sqlx::query_as(
         "WITH live AS (
              SELECT m.*, v.embedding FROM memories m
              LEFT JOIN vectors v ON v.user_id = m.user_id AND v.content_hash = m.content_hash
@@ -264,16 +273,17 @@ pub async fn related(
     .await?;
     Ok(rows
         .into_iter()
-        .map(
-            |(id, content, subject, sources, valid_from, vector)| Known {
-                id: MemoryId(id),
-                content,
-                subject,
-                sources: sources.0,
-                valid_from,
-                vector: vector.map(|v| v.to_vec()).unwrap_or_default(),
-            },
-        )
+        .map(|row| Known {
+            id: MemoryId(row.memory_id),
+            content: row.content,
+            subject: row.subject,
+            sources: row.sources.0,
+            valid_from: row.valid_from,
+            vector: row
+                .embedding
+                .map(|vector| vector.to_vec())
+                .unwrap_or_default(),
+        })
         .collect())
 }
 

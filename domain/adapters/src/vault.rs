@@ -309,18 +309,18 @@ pub fn kept_secret(
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(&draft)?;
-    file.write_all(new().as_bytes())?;
-    file.sync_all()?;
-    match fs::hard_link(&draft, &path) {
-        Ok(()) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-        Err(error) => {
-            fs::remove_file(&draft)?;
-            return Err(error);
+    let kept = options.open(&draft).and_then(|mut file| {
+        file.write_all(new().as_bytes())?;
+        file.sync_all()?;
+        match fs::hard_link(&draft, &path) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+            _ => Ok(()),
         }
-    }
-    fs::remove_file(&draft)?;
+    });
+    // Also when the disk is full.
+    let removed = fs::remove_file(&draft);
+    kept?;
+    removed?;
     Ok(Secret::new(fs::read_to_string(&path)?.trim()))
 }
 

@@ -33,6 +33,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 const FIRST_RETRY_SECONDS: f64 = 2.0;
 /// Pause before a queue whose worker failed is taken up again.
 const RESTART_AFTER: Duration = Duration::from_secs(1);
+/// How long a running job may take to finish when the process stops.
+const FINISH_WITHIN: Duration = Duration::from_secs(2);
 /// Embedding jobs at once: one is prepared while the model works on another.
 const EMBED_CONCURRENCY: usize = 2;
 
@@ -77,6 +79,16 @@ pub(crate) struct Context {
     llm: Llm,
     /// Names this process among the workers of a queue.
     process: Uuid,
+    shutdown: CancellationToken,
+}
+
+impl Context {
+    /// Passes when the process stops and a running job has had its time to finish. It is handed
+    /// back then: nothing of it counts before its last act, the append.
+    async fn out_of_time(&self) {
+        self.shutdown.cancelled().await;
+        tokio::time::sleep(FINISH_WITHIN).await;
+    }
 }
 
 type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -93,6 +105,7 @@ pub(crate) fn queues(
         core,
         llm,
         process: Uuid::now_v7(),
+        shutdown: shutdown.clone(),
     });
     vec![
         Box::pin(work::<ExtractJob>(
@@ -172,7 +185,11 @@ async fn perform<J: Job>(
             // A job that takes its process down is handed out again without end otherwise.
             return Err("the job was given up: it never came to an end".into());
         }
-        let performed = AssertUnwindSafe(job.perform(&context)).catch_unwind().await;
+        let performing = AssertUnwindSafe(job.perform(&context)).catch_unwind();
+        let performed = tokio::select! {
+            performed = performing => performed,
+            () = context.out_of_time() => Ok(Err(anyhow::anyhow!("the process stops"))),
+        };
         let performed = performed.unwrap_or_else(|_| Err(anyhow::anyhow!("the job panicked")));
         let Err(error) = performed else { return Ok(()) };
         tracing::warn!(

@@ -44,7 +44,10 @@ pub(crate) async fn run(service: &Service, length: Duration) {
 /// A database beside the service's, so that the service has nothing to do with what is appended.
 async fn own_database(url: &str) -> String {
     let mut connection = sqlx::PgConnection::connect(url).await.unwrap();
-    sqlx::query("CREATE DATABASE bench").execute(&mut connection).await.unwrap();
+    sqlx::query("CREATE DATABASE bench")
+        .execute(&mut connection)
+        .await
+        .unwrap();
     let (server, _) = url.rsplit_once('/').unwrap();
     format!("{server}/bench")
 }
@@ -54,11 +57,17 @@ async fn store(url: &str) -> EventStore {
     let url = Secret::new(url);
     database::migrate(&url, &config).await.unwrap();
     let key = Secret::new("BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=");
-    EventStore::new(database::connect(&url, 40, true).await.unwrap(), Vault::new(&key).unwrap())
+    EventStore::new(
+        database::connect(&url, 40, true).await.unwrap(),
+        Vault::new(&key).unwrap(),
+    )
 }
 
 async fn append(store: &EventStore, clients: usize, length: Duration) -> f64 {
-    let user = store.ensure_user(&ExternalUserId::parse("bench-append").unwrap()).await.unwrap();
+    let user = store
+        .ensure_user(&ExternalUserId::parse("bench-append").unwrap())
+        .await
+        .unwrap();
     let done = Arc::new(AtomicU64::new(0));
     let end = Instant::now() + length;
     let all = (0..clients).map(|_| {
@@ -69,9 +78,15 @@ async fn append(store: &EventStore, clients: usize, length: Duration) -> f64 {
                 if Instant::now() > end {
                     return;
                 }
-                let event = ReplyCompleted { reply_id: ReplyId(Uuid::now_v7()), content: TEXT.to_owned() };
+                let event = ReplyCompleted {
+                    reply_id: ReplyId(Uuid::now_v7()),
+                    content: TEXT.to_owned(),
+                };
                 let events = vec![(event.into(), Metadata::default())];
-                store.append(&stream, user, Expected::Version(version), events, None).await.unwrap();
+                store
+                    .append(&stream, user, Expected::Version(version), events, None)
+                    .await
+                    .unwrap();
                 done.fetch_add(1, Ordering::Relaxed);
             }
         })
@@ -101,6 +116,12 @@ async fn pgbench(url: &str, clients: usize, length: Duration) -> f64 {
         .await
         .expect("pgbench runs");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let tps = text.lines().find_map(|line| line.strip_prefix("tps = ")?.split_whitespace().next()?.parse().ok());
+    let tps = text.lines().find_map(|line| {
+        line.strip_prefix("tps = ")?
+            .split_whitespace()
+            .next()?
+            .parse()
+            .ok()
+    });
     tps.unwrap_or_else(|| panic!("pgbench: {text}{}", String::from_utf8_lossy(&output.stderr)))
 }

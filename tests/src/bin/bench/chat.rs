@@ -20,7 +20,10 @@ pub(crate) async fn first_token(service: &Service, llm: &ScriptedLlm, chats: usi
         let body = json!({
             "model": "m", "stream": true, "messages": [{ "role": "user", "content": message(n) }],
         });
-        let request = service.client.post(format!("{}/chat/completions", llm.base_url())).json(&body);
+        let request = service
+            .client
+            .post(format!("{}/chat/completions", llm.base_url()))
+            .json(&body);
         first_text(request, "\"content\":\"N", "[DONE]")
     };
     for n in 0..10 {
@@ -29,13 +32,23 @@ pub(crate) async fn first_token(service: &Service, llm: &ScriptedLlm, chats: usi
     service.settle().await;
     let (mut through, mut without) = (Vec::new(), Vec::new());
     for n in 0..chats {
-        through.push(ms(service.chat(&format!("first-{}", n % 20), &message(n)).await));
+        through.push(ms(service
+            .chat(&format!("first-{}", n % 20), &message(n))
+            .await));
         without.push(ms(direct(n).await));
     }
     let added: Vec<f64> = through.iter().zip(&without).map(|(a, b)| a - b).collect();
     println!("time to the first token, {chats} chats one after another, ms   p50    p95");
-    for (name, mut values) in [("through the service", through), ("from the LLM directly", without), ("added", added)] {
-        println!("  {name:<50} {:>6.1} {:>6.1}", quantile(&mut values, 0.5), quantile(&mut values, 0.95));
+    for (name, mut values) in [
+        ("through the service", through),
+        ("from the LLM directly", without),
+        ("added", added),
+    ] {
+        println!(
+            "  {name:<50} {:>6.1} {:>6.1}",
+            quantile(&mut values, 0.5),
+            quantile(&mut values, 0.95)
+        );
     }
     println!();
 }
@@ -45,7 +58,9 @@ pub(crate) async fn cpu(service: &Service, chats: usize) {
     service.settle().await;
     let before = service.cpu();
     for n in 0..chats {
-        service.chat(&format!("cpu-{}", n % 20), &message(1000 + n)).await;
+        service
+            .chat(&format!("cpu-{}", n % 20), &message(1000 + n))
+            .await;
     }
     service.settle().await;
     let (Some((own, postgres)), Some((own_after, postgres_after))) = (before, service.cpu()) else {
@@ -56,7 +71,10 @@ pub(crate) async fn cpu(service: &Service, chats: usize) {
     println!("CPU of a chat, background work included, ms");
     println!("  the service {:>6.1}", each(own, own_after));
     println!("  PostgreSQL  {:>6.1}", each(postgres, postgres_after));
-    println!("  memory of the service, MB {:>6.0}\n", service.memory().unwrap_or(f64::NAN));
+    println!(
+        "  memory of the service, MB {:>6.0}\n",
+        service.memory().unwrap_or(f64::NAN)
+    );
 }
 
 /// Chats a second with many clients.
@@ -68,7 +86,9 @@ pub(crate) async fn throughput(service: &Service, clients: usize, each: usize) {
         let service = service.clone();
         async move {
             for n in 0..each {
-                service.chat(&format!("client-{client}"), &message(client * each + n)).await;
+                service
+                    .chat(&format!("client-{client}"), &message(client * each + n))
+                    .await;
             }
         }
     });
@@ -88,11 +108,20 @@ pub(crate) async fn recall(service: &Service, llm: &ScriptedLlm, users: usize) {
     let mut known = 0;
     for n in 0..users {
         let (user, town) = (format!("recall-{n}"), towns[n % towns.len()]);
-        service.chat(&user, &format!("By the way, I live in {town} with my two cats.")).await;
+        service
+            .chat(
+                &user,
+                &format!("By the way, I live in {town} with my two cats."),
+            )
+            .await;
         service.settle().await;
         service.chat(&user, "Where do I live?").await;
         let requests = llm.chat_requests();
-        known += usize::from(requests.last().is_some_and(|request| request.prompt().contains(town)));
+        known += usize::from(
+            requests
+                .last()
+                .is_some_and(|request| request.prompt().contains(town)),
+        );
     }
     println!("a new conversation knows what was said before: {known} of {users}\n");
 }
@@ -100,7 +129,12 @@ pub(crate) async fn recall(service: &Service, llm: &ScriptedLlm, users: usize) {
 /// Facts that survive kill -9 of everything right behind the last reply.
 pub(crate) async fn crash(service: &mut Service, users: usize) {
     for n in 0..users {
-        service.chat(&format!("crash-{n}"), &format!("My lucky number is {} and I live in Lisbon.", 1000 + n)).await;
+        service
+            .chat(
+                &format!("crash-{n}"),
+                &format!("My lucky number is {} and I live in Lisbon.", 1000 + n),
+            )
+            .await;
     }
     service.crash_and_start().await;
     service.settle().await;
@@ -109,5 +143,7 @@ pub(crate) async fn crash(service: &mut Service, users: usize) {
         let memories = service.memories(&format!("crash-{n}")).await;
         survived += usize::from(memories.iter().filter(|m| m.contains("Lisbon")).count() == 1);
     }
-    println!("facts there, once, after kill -9 right behind {users} replies: {survived} of {users}\n");
+    println!(
+        "facts there, once, after kill -9 right behind {users} replies: {survived} of {users}\n"
+    );
 }

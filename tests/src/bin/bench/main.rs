@@ -26,7 +26,10 @@ async fn main() {
     let llm = ScriptedLlm::start().await;
     llm.reply("Nice to meet you! I will keep that in mind for the next time that we talk.");
     let mut service = Service::start(&llm).await;
-    println!("service ready in {:.1} s\n", service.started_in.as_secs_f64());
+    println!(
+        "service ready in {:.1} s\n",
+        service.started_in.as_secs_f64()
+    );
     if wanted("append") {
         append::run(&service, Duration::from_secs(3)).await;
     }

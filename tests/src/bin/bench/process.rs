@@ -28,17 +28,30 @@ pub(crate) struct Service {
 impl Service {
     pub(crate) async fn start(llm: &ScriptedLlm) -> Self {
         let home = tempfile::tempdir().unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = std::net::TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
         let variables = HashMap::from([
-            ("COMPANION_HOME".to_owned(), home.path().join("home").display().to_string()),
+            (
+                "COMPANION_HOME".to_owned(),
+                home.path().join("home").display().to_string(),
+            ),
             ("PORT".to_owned(), port.to_string()),
             ("LM_STUDIO_BASE_URL".to_owned(), llm.base_url()),
             ("MEMORY_EXTRACTION_DELAY_SECONDS".to_owned(), "0".to_owned()),
             ("LOG_LEVEL".to_owned(), "WARN".to_owned()),
         ]);
         let child = spawn(&variables);
-        let mut service =
-            Self { _home: home, client: http_client(), started_in: Duration::ZERO, port, variables, child };
+        let mut service = Self {
+            _home: home,
+            client: http_client(),
+            started_in: Duration::ZERO,
+            port,
+            variables,
+            child,
+        };
         service.started_in = service.wait_until_ready().await;
         service
     }
@@ -47,8 +60,17 @@ impl Service {
         let begun = Instant::now();
         let ready = self.url("/health/ready");
         eventually_within(START_WITHIN, || async {
-            let answer = self.client.get(&ready).send().await.map_err(|error| error.to_string())?;
-            if answer.status().is_success() { Ok(()) } else { Err(answer.status().to_string()) }
+            let answer = self
+                .client
+                .get(&ready)
+                .send()
+                .await
+                .map_err(|error| error.to_string())?;
+            if answer.status().is_success() {
+                Ok(())
+            } else {
+                Err(answer.status().to_string())
+            }
         })
         .await;
         begun.elapsed()
@@ -63,7 +85,13 @@ impl Service {
         let postgres = self.postgres();
         let all = postgres.iter().copied().chain(self.child.id());
         let pids: Vec<String> = all.map(|pid| pid.to_string()).collect();
-        Command::new("kill").arg("-9").args(&pids).stderr(Stdio::null()).status().await.unwrap();
+        Command::new("kill")
+            .arg("-9")
+            .args(&pids)
+            .stderr(Stdio::null())
+            .status()
+            .await
+            .unwrap();
         self.child.wait().await.unwrap();
         self.child = spawn(&self.variables);
         self.wait_until_ready().await;
@@ -71,7 +99,11 @@ impl Service {
 
     pub(crate) async fn stop(mut self) {
         if let Some(pid) = self.child.id() {
-            Command::new("kill").arg(pid.to_string()).status().await.unwrap();
+            Command::new("kill")
+                .arg(pid.to_string())
+                .status()
+                .await
+                .unwrap();
         }
         self.child.wait().await.unwrap();
     }
@@ -79,9 +111,18 @@ impl Service {
     pub(crate) async fn settle(&self) {
         let health = self.url("/health");
         eventually_within(Duration::from_secs(120), || async {
-            let answer = self.client.get(&health).send().await.map_err(|error| error.to_string())?;
+            let answer = self
+                .client
+                .get(&health)
+                .send()
+                .await
+                .map_err(|error| error.to_string())?;
             let health: Value = answer.json().await.map_err(|error| error.to_string())?;
-            if health["workers"]["lag_events"] == 0 { Ok(()) } else { Err(health.to_string()) }
+            if health["workers"]["lag_events"] == 0 {
+                Ok(())
+            } else {
+                Err(health.to_string())
+            }
         })
         .await;
     }
@@ -97,16 +138,27 @@ impl Service {
     }
 
     pub(crate) async fn memories(&self, user: &str) -> Vec<String> {
-        let request = self.client.get(self.url("/memories")).header("X-User-Id", user);
+        let request = self
+            .client
+            .get(self.url("/memories"))
+            .header("X-User-Id", user);
         let list: Value = request.send().await.unwrap().json().await.unwrap();
         let memories = list["memories"].as_array().cloned().unwrap_or_default();
-        memories.iter().map(|m| m["content"].as_str().unwrap_or_default().to_owned()).collect()
+        memories
+            .iter()
+            .map(|m| m["content"].as_str().unwrap_or_default().to_owned())
+            .collect()
     }
 
     /// The URL of the service's own PostgreSQL.
     pub(crate) fn postgres_url(&self) -> String {
         let home = Path::new(&self.variables["COMPANION_HOME"]);
-        let read = |name: &str| fs::read_to_string(home.join(name)).unwrap().trim().to_owned();
+        let read = |name: &str| {
+            fs::read_to_string(home.join(name))
+                .unwrap()
+                .trim()
+                .to_owned()
+        };
         let (port, password) = (read("postgres.port"), read("postgres.password"));
         format!("postgresql://companion:{password}@127.0.0.1:{port}/companion")
     }
@@ -116,26 +168,40 @@ impl Service {
         let own = cpu_seconds(self.child.id()?, false)?;
         let postgres = self.postgres();
         let postmaster = *postgres.first()?;
-        let rest: f64 = postgres.iter().skip(1).filter_map(|pid| cpu_seconds(*pid, false)).sum();
+        let rest: f64 = postgres
+            .iter()
+            .skip(1)
+            .filter_map(|pid| cpu_seconds(*pid, false))
+            .sum();
         Some((own, cpu_seconds(postmaster, true)? + rest))
     }
 
     /// Resident memory of the service's process, MB.
     pub(crate) fn memory(&self) -> Option<f64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()?)).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))?;
         Some(line.split_whitespace().next()?.parse::<f64>().ok()? / 1024.0)
     }
 
     /// PostgreSQL's processes, the postmaster first.
     fn postgres(&self) -> Vec<u32> {
         let data = Path::new(&self.variables["COMPANION_HOME"]).join("postgres");
-        let pid_file = [data.join("postmaster.pid"), data.join("data/postmaster.pid")];
-        let Some(text) = pid_file.iter().find_map(|path| fs::read_to_string(path).ok()) else {
+        let pid_file = [
+            data.join("postmaster.pid"),
+            data.join("data/postmaster.pid"),
+        ];
+        let Some(text) = pid_file
+            .iter()
+            .find_map(|path| fs::read_to_string(path).ok())
+        else {
             return Vec::new();
         };
         let postmaster: u32 = text.lines().next().unwrap().trim().parse().unwrap();
-        let children = all_processes().into_iter().filter(|pid| parent(*pid) == Some(postmaster));
+        let children = all_processes()
+            .into_iter()
+            .filter(|pid| parent(*pid) == Some(postmaster));
         std::iter::once(postmaster).chain(children).collect()
     }
 }
@@ -156,10 +222,18 @@ pub(crate) fn binary(name: &str) -> PathBuf {
 }
 
 /// Sends a request and reads its stream to the end; returns the time to the first line with text.
-pub(crate) async fn first_text(request: reqwest::RequestBuilder, text: &str, end: &str) -> Duration {
+pub(crate) async fn first_text(
+    request: reqwest::RequestBuilder,
+    text: &str,
+    end: &str,
+) -> Duration {
     let begun = Instant::now();
     let mut response = request.send().await.unwrap();
-    assert!(response.status().is_success(), "{}", response.text().await.unwrap());
+    assert!(
+        response.status().is_success(),
+        "{}",
+        response.text().await.unwrap()
+    );
     let (mut first, mut all) = (None, String::new());
     while let Some(bytes) = response.chunk().await.unwrap() {
         all.push_str(&String::from_utf8_lossy(&bytes));
@@ -173,13 +247,21 @@ pub(crate) async fn first_text(request: reqwest::RequestBuilder, text: &str, end
 
 fn all_processes() -> Vec<u32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+    entries
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect()
 }
 
 /// The fields of `/proc/PID/stat` after the name.
 fn stat(pid: u32) -> Option<Vec<String>> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    Some(stat.rsplit_once(')')?.1.split_whitespace().map(str::to_owned).collect())
+    Some(
+        stat.rsplit_once(')')?
+            .1
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect(),
+    )
 }
 
 fn parent(pid: u32) -> Option<u32> {
@@ -191,6 +273,8 @@ fn parent(pid: u32) -> Option<u32> {
 fn cpu_seconds(pid: u32, with_ended_children: bool) -> Option<f64> {
     let stat = stat(pid)?;
     let fields = if with_ended_children { 11..15 } else { 11..13 };
-    let ticks: f64 = fields.filter_map(|field| stat.get(field)?.parse::<f64>().ok()).sum();
+    let ticks: f64 = fields
+        .filter_map(|field| stat.get(field)?.parse::<f64>().ok())
+        .sum();
     Some(ticks / 100.0)
 }
