@@ -8,7 +8,7 @@ use companion_adapters::llm::Llm;
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
-use crate::commands::reply::Replies;
+use crate::replies::Replies;
 
 /// How old the answer to "does the LLM answer?" may be.
 const LLM_CHECK: Duration = Duration::from_secs(8);

@@ -11,7 +11,7 @@ use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, Registr
 use poem_openapi::{ApiResponse, Object};
 use uuid::Uuid;
 
-use crate::http::request_id;
+use crate::request_id;
 
 /// What went wrong, in a form that a program can act on.
 #[derive(Debug, Clone, Object)]
@@ -244,7 +244,7 @@ impl IntoResponse for Problem {
             status: self.status.as_u16(),
             detail: self.detail,
             code: self.code.to_owned(),
-            request_id: request_id(),
+            request_id: request_id::current(),
             errors: self.errors,
             reply_id: self.reply_id,
             conversation_id: self.conversation_id,

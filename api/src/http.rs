@@ -19,17 +19,9 @@ use crate::error::Problem;
 use crate::queries::conversations::ConversationsApi;
 use crate::queries::health::HealthApi;
 use crate::queries::memories::MemoriesApi;
+use crate::request_id;
 
 const X_REQUEST_ID: &str = "x-request-id";
-
-tokio::task_local! {
-    static REQUEST_ID: String;
-}
-
-/// The id of the request that is being answered; empty outside of one.
-pub(crate) fn request_id() -> String {
-    REQUEST_ID.try_with(Clone::clone).unwrap_or_default()
-}
 
 /// All routes of the service.
 pub(crate) fn routes(app: App) -> impl Endpoint<Output = Response> {
@@ -81,7 +73,7 @@ where
 {
     let id = request
         .header(X_REQUEST_ID)
-        .filter(|id| is_well_formed(id))
+        .filter(|id| request_id::is_well_formed(id))
         .map_or_else(|| Uuid::now_v7().to_string(), str::to_owned);
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let span = tracing::info_span!(
@@ -111,7 +103,7 @@ where
                 problem.into_response()
             }
         };
-        if let Ok(id) = request_id().parse() {
+        if let Ok(id) = request_id::current().parse() {
             response.headers_mut().insert(X_REQUEST_ID, id);
         }
         let status = response.status();
@@ -119,15 +111,7 @@ where
         tracing::debug!(status = status.as_u16(), "answered");
         response
     };
-    Ok(REQUEST_ID.scope(id, answered).instrument(span).await)
-}
-
-/// Whether a caller's request id can be taken over: 1 to 128 characters that need no escaping.
-fn is_well_formed(id: &str) -> bool {
-    (1..=128).contains(&id.len())
-        && id
-            .bytes()
-            .all(|c| c.is_ascii_alphanumeric() || b"._-".contains(&c))
+    Ok(request_id::within(id, answered).instrument(span).await)
 }
 
 /// The methods that each path takes, read off the OpenAPI document.

@@ -11,6 +11,8 @@ mod error;
 mod http;
 mod page;
 mod queries;
+mod replies;
+mod request_id;
 
 use std::time::Duration;
 

@@ -24,9 +24,10 @@ use uuid::Uuid;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::body::JsonBody;
-use crate::commands::reply::{self, Assignment, Outcome, Running};
+use crate::commands::reply::{self, Assignment};
 use crate::commands::sse::ReplyStream;
 use crate::error::Problem;
+use crate::replies::{Outcome, Running};
 
 /// How often a message is tried to be appended against a conversation that moves.
 const TRIES: usize = 5;

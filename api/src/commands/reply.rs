@@ -1,11 +1,8 @@
 //! A reply, from the prompt to the one event that ends it.
 //!
-//! It runs as a task of its own, so that a client who leaves cancels nothing. Its text grows in a
-//! place from which any number of followers read, each at their own pace: a slow client holds up
-//! nobody, and a place in the text is all that a follower needs to go on.
+//! It runs as a task of its own, so that a client who leaves cancels nothing.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use companion_adapters::event_store::{AppendError, Expected};
@@ -17,132 +14,15 @@ use companion_domain::ids::{ConversationId, MemoryId, MessageId, ReplyId, Stream
 use companion_domain::prompt::{self, Ingredients, MemoryNote, Prompt};
 use futures_util::StreamExt;
 use serde_json::{Value, json};
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::app::App;
 use crate::error::Problem;
+use crate::replies::{Outcome, Running};
 
 /// How long the end of a reply is tried to be stored while the database is away.
 const STORE_WITHIN: Duration = Duration::from_secs(30);
 const STORE_RETRY: Duration = Duration::from_millis(250);
-
-/// How a reply ended, as its followers are told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// Whole, and durable.
-    Completed,
-    /// Not whole.
-    Failed {
-        /// The stable name of what went wrong.
-        code: &'static str,
-        /// A sentence for the caller.
-        message: &'static str,
-    },
-}
-
-/// The text of a reply as it grows.
-#[derive(Debug)]
-pub(crate) struct Running {
-    pub(crate) reply_id: ReplyId,
-    pub(crate) conversation_id: ConversationId,
-    text: Mutex<(String, Option<Outcome>)>,
-    grown: watch::Sender<()>,
-}
-
-impl Running {
-    fn new(reply_id: ReplyId, conversation_id: ConversationId) -> Self {
-        Self {
-            reply_id,
-            conversation_id,
-            text: Mutex::default(),
-            grown: watch::Sender::default(),
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, (String, Option<Outcome>)> {
-        self.text.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn push(&self, piece: &str) {
-        self.lock().0.push_str(piece);
-        self.grown.send_replace(());
-    }
-
-    fn end(&self, outcome: Outcome) {
-        self.lock().1 = Some(outcome);
-        self.grown.send_replace(());
-    }
-
-    fn text(&self) -> String {
-        self.lock().0.clone()
-    }
-
-    /// What has come after the first `from` bytes, as soon as there is something, and how the reply
-    /// ended once there is nothing more to come.
-    pub(crate) async fn after(&self, from: usize) -> (String, Option<Outcome>) {
-        let mut grown = self.grown.subscribe();
-        loop {
-            grown.mark_unchanged();
-            {
-                let text = self.lock();
-                let more = text.0.get(from..).unwrap_or_default();
-                if !more.is_empty() {
-                    return (more.to_owned(), None);
-                }
-                if text.1.is_some() {
-                    return (String::new(), text.1);
-                }
-            }
-            // The sender lives as long as this.
-            let _ = grown.changed().await;
-        }
-    }
-
-    /// The whole text and how the reply ended, once it has.
-    pub(crate) async fn whole(&self) -> (String, Outcome) {
-        let mut read = 0;
-        loop {
-            match self.after(read).await {
-                (_, Some(outcome)) => return (self.text(), outcome),
-                (more, None) => read += more.len(),
-            }
-        }
-    }
-}
-
-/// The replies that this process makes.
-#[derive(Clone, Default)]
-pub(crate) struct Replies {
-    running: Arc<Mutex<HashMap<ReplyId, Arc<Running>>>>,
-    tasks: TaskTracker,
-    abort: CancellationToken,
-}
-
-impl Replies {
-    fn lock(&self) -> MutexGuard<'_, HashMap<ReplyId, Arc<Running>>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Lets running replies finish, for so long; then they are recorded as interrupted.
-    pub(crate) async fn stop_within(&self, limit: Duration) {
-        self.tasks.close();
-        if tokio::time::timeout(limit, self.tasks.wait())
-            .await
-            .is_err()
-        {
-            self.abort.cancel();
-            self.tasks.wait().await;
-        }
-    }
-
-    /// Whether the process is stopping and takes no new reply.
-    pub(crate) fn are_closed(&self) -> bool {
-        self.tasks.is_closed()
-    }
-}
 
 /// What a reply is made from.
 pub(crate) struct Assignment {
@@ -166,18 +46,14 @@ pub(crate) fn start(
         assignment.reply_id,
         assignment.conversation_id,
     ));
-    app.replies
-        .lock()
-        .insert(assignment.reply_id, running.clone());
     let task = Task {
         app: app.clone(),
         running: running.clone(),
         assignment,
     };
-    let span = tracing::info_span!("reply", reply.id = %task.assignment.reply_id);
-    app.replies
-        .tasks
-        .spawn(async move { task.run(recalled).await }.instrument(span));
+    let span = tracing::info_span!("reply", reply.id = %running.reply_id);
+    let make = async move { task.make(recalled.await).await };
+    app.replies.run(running.clone(), make.instrument(span));
     running
 }
 
@@ -194,12 +70,6 @@ struct Talk {
 }
 
 impl Task {
-    async fn run(self, recalled: impl Future<Output = Vec<Found>>) {
-        let outcome = self.make(recalled.await).await;
-        self.running.end(outcome);
-        self.app.replies.lock().remove(&self.assignment.reply_id);
-    }
-
     async fn make(&self, recalled: Vec<Found>) -> Outcome {
         let prompt = match self.prompt(&recalled) {
             Ok(prompt) => prompt,
@@ -274,7 +144,7 @@ impl Task {
         loop {
             let piece = tokio::select! {
                 piece = pieces.next() => piece,
-                () = self.app.replies.abort.cancelled() => Some(Err(LlmFailure(FailureReason::ServiceStopping))),
+                () = self.app.replies.aborted() => Some(Err(LlmFailure(FailureReason::ServiceStopping))),
             };
             match piece {
                 // PostgreSQL's text can't hold NUL, and no reader misses it.

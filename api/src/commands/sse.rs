@@ -14,7 +14,7 @@ use poem_openapi::types::Type;
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::commands::reply::{Outcome, Running};
+use crate::replies::{Outcome, Running};
 
 /// After so long a silence a comment keeps proxies from hanging up.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);

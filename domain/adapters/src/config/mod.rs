@@ -1,15 +1,22 @@
 //! Configuration: environment variables (and `.env`), parsed once, refused with one clear line.
 
+mod production;
+#[cfg(test)]
+mod tests;
+mod variables;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use companion_domain::memory::Decay;
 
 use crate::parts;
+
+pub use self::variables::InvalidSetting;
+use self::variables::{EndpointNames, Variables};
 
 /// A string that must not be shown: it prints as `***`.
 #[derive(Clone, PartialEq, Eq)]
@@ -111,18 +118,6 @@ pub struct Config {
     pub companion_home: PathBuf,
 }
 
-/// One setting that can't be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{variable} {problem}; for example {variable}={example}")]
-pub struct InvalidSetting {
-    /// The variable.
-    pub variable: &'static str,
-    /// What is wrong with its value. Never the value of a secret.
-    pub problem: String,
-    /// A value that would do.
-    pub example: &'static str,
-}
-
 /// Settings that make the start impossible.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
@@ -135,133 +130,6 @@ pub enum ConfigError {
     /// Settings too weak for production, all at once.
     #[error("ENVIRONMENT=production refuses to start: {}", .0.join("; "))]
     Weak(Vec<String>),
-}
-
-/// The variables, from wherever they come.
-struct Variables(HashMap<String, String>);
-
-impl Variables {
-    /// The value of a variable; an empty one counts as not set.
-    fn get(&self, name: &str) -> Option<&str> {
-        self.0
-            .get(name)
-            .map(|value| value.trim())
-            .filter(|value| !value.is_empty())
-    }
-
-    fn parse<T: FromStr>(
-        &self,
-        variable: &'static str,
-        default: T,
-        valid: impl Fn(&T) -> bool,
-        expected: &str,
-        example: &'static str,
-    ) -> Result<T, InvalidSetting> {
-        let Some(text) = self.get(variable) else {
-            return Ok(default);
-        };
-        match text.parse() {
-            Ok(value) if valid(&value) => Ok(value),
-            _ => Err(InvalidSetting {
-                variable,
-                problem: format!("is '{text}', but must be {expected}"),
-                example,
-            }),
-        }
-    }
-
-    fn flag(&self, variable: &'static str, default: bool) -> Result<bool, InvalidSetting> {
-        let Some(text) = self.get(variable) else {
-            return Ok(default);
-        };
-        match text.to_ascii_lowercase().as_str() {
-            "true" | "1" | "yes" | "on" => Ok(true),
-            "false" | "0" | "no" | "off" => Ok(false),
-            _ => Err(InvalidSetting {
-                variable,
-                problem: format!("is '{text}', but must be true or false"),
-                example: "true",
-            }),
-        }
-    }
-
-    fn choice<T: Copy>(
-        &self,
-        variable: &'static str,
-        choices: &[(&'static str, T)],
-        default: T,
-    ) -> Result<T, InvalidSetting> {
-        let Some(text) = self.get(variable) else {
-            return Ok(default);
-        };
-        if let Some((_, value)) = choices
-            .iter()
-            .find(|(name, _)| name.eq_ignore_ascii_case(text))
-        {
-            return Ok(*value);
-        }
-        let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
-        Err(InvalidSetting {
-            variable,
-            problem: format!("is '{text}', but must be one of {}", names.join(", ")),
-            example: choices.first().map_or("", |(name, _)| name),
-        })
-    }
-
-    fn url(
-        &self,
-        variable: &'static str,
-        schemes: &[&str],
-        example: &'static str,
-    ) -> Result<Option<&str>, InvalidSetting> {
-        let Some(text) = self.get(variable) else {
-            return Ok(None);
-        };
-        let known = schemes.iter().any(|scheme| {
-            text.strip_prefix(scheme)
-                .is_some_and(|rest| !rest.is_empty() && !text.contains(char::is_whitespace))
-        });
-        if known {
-            return Ok(Some(text));
-        }
-        // The value may hold a password, so it isn't repeated.
-        let problem = format!("is not a URL that begins with {}", schemes.join(" or "));
-        Err(InvalidSetting {
-            variable,
-            problem,
-            example,
-        })
-    }
-
-    fn endpoint(
-        &self,
-        prefix: &EndpointNames,
-        default: &LlmEndpoint,
-    ) -> Result<LlmEndpoint, InvalidSetting> {
-        let base_url = self.url(
-            prefix.base_url,
-            &["http://", "https://"],
-            "http://localhost:1234/v1",
-        )?;
-        Ok(LlmEndpoint {
-            base_url: base_url.map_or_else(
-                || default.base_url.clone(),
-                |url| url.trim_end_matches('/').to_owned(),
-            ),
-            model: self
-                .get(prefix.model)
-                .map_or_else(|| default.model.clone(), str::to_owned),
-            api_key: self
-                .get(prefix.api_key)
-                .map_or_else(|| default.api_key.clone(), Secret::new),
-        })
-    }
-}
-
-struct EndpointNames {
-    base_url: &'static str,
-    model: &'static str,
-    api_key: &'static str,
 }
 
 impl Config {
@@ -515,177 +383,8 @@ impl Config {
         Ok(config)
     }
 
-    /// What production refuses, all of it.
-    fn weaknesses(&self, v: &Variables) -> Vec<String> {
-        let mut weak = Vec::new();
-        let mut refuse = |when: bool, what: &str| {
-            if when {
-                weak.push(what.to_owned());
-            }
-        };
-        match v.get("JWT_SECRET_KEY") {
-            None => refuse(
-                true,
-                "JWT_SECRET_KEY is missing (make one with: openssl rand -base64 48)",
-            ),
-            Some(key) => {
-                refuse(key.len() < 32, "JWT_SECRET_KEY is shorter than 32 bytes");
-                let lower = key.to_lowercase();
-                refuse(
-                    lower.contains("change") || lower.contains("your-secret"),
-                    "JWT_SECRET_KEY is a placeholder",
-                );
-                refuse(
-                    key.bytes().all(|c| Some(c) == key.bytes().next()),
-                    "JWT_SECRET_KEY is one repeated character",
-                );
-            }
-        }
-        refuse(
-            self.master_key.is_none(),
-            "COMPANION_MASTER_KEY is missing (make one with: openssl rand -base64 32)",
-        );
-        refuse(
-            !self.require_authentication,
-            "REQUIRE_AUTHENTICATION is false",
-        );
-        refuse(self.allow_x_user_id, "ALLOW_X_USER_ID_AUTH is true");
-        refuse(
-            v.get("CORS_ORIGINS")
-                .is_some_and(|origins| origins.contains('*')),
-            "CORS_ORIGINS contains *",
-        );
-        match &self.postgres_url {
-            None => refuse(
-                true,
-                "POSTGRES_URL is missing: the embedded PostgreSQL is for development",
-            ),
-            Some(url) => refuse(
-                url.expose().contains(":postgres@"),
-                "POSTGRES_URL has the password 'postgres'",
-            ),
-        }
-        weak
-    }
-
     /// The tokens that a prompt may have: the context less the room for the answer.
     pub fn prompt_budget(&self) -> usize {
         self.llm_context_tokens.saturating_sub(self.llm_max_tokens) as usize
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn with(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
-        Config::from_variables(
-            pairs
-                .iter()
-                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-                .collect(),
-        )
-    }
-
-    #[test]
-    fn nothing_set_gives_the_documented_defaults() {
-        let config = with(&[]).expect("defaults");
-        assert_eq!(
-            (
-                config.port,
-                config.short_term_memory_size,
-                config.long_term_memory_top_k
-            ),
-            (8000, 10, 5)
-        );
-        assert_eq!(config.prompt_budget(), 2096);
-        assert_eq!(config.extraction_mode, ExtractionMode::Hybrid);
-    }
-
-    #[test]
-    fn a_bad_value_names_the_variable_the_problem_and_an_example() {
-        for (variable, value) in [
-            ("PORT", "eighty"),
-            ("PORT", "70000"),
-            ("HOST", "nowhere"),
-            ("ENVIRONMENT", "prod"),
-            ("MEMORY_SIMILARITY_THRESHOLD", "1.5"),
-            ("MEMORY_SIMILARITY_THRESHOLD", "NaN"),
-            ("POSTGRES_URL", "mysql://x"),
-            ("REDIS_URL", "localhost"),
-            ("LOG_LEVEL", "LOUD"),
-            ("REQUIRE_AUTHENTICATION", "maybe"),
-            ("LM_STUDIO_BASE_URL", "localhost:1234"),
-            ("MEMORY_HALF_LIFE_DAYS_FACT", "0"),
-            ("MEMORY_EXTRACTION_DELAY_SECONDS", "-1"),
-        ] {
-            let error = with(&[(variable, value)]).expect_err(variable).to_string();
-            assert!(
-                error.starts_with(variable) && error.contains("for example"),
-                "{error}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_url_that_may_hold_a_password_is_not_repeated() {
-        let error = with(&[("POSTGRES_URL", "mysql://u:hunter2@h/d")]).expect_err("refused");
-        assert!(!error.to_string().contains("hunter2"));
-        let config = with(&[("POSTGRES_URL", "postgres://u:hunter2@h/d")]).expect("accepted");
-        assert!(!format!("{config:?}").contains("hunter2"));
-    }
-
-    #[test]
-    fn the_driver_suffix_of_the_seed_is_accepted() {
-        let config = with(&[("POSTGRES_URL", "postgresql+asyncpg://u:p@h/d")]).expect("accepted");
-        assert_eq!(
-            config
-                .postgres_url
-                .map(|url| url.expose().to_owned())
-                .as_deref(),
-            Some("postgresql://u:p@h/d")
-        );
-    }
-
-    #[test]
-    fn extraction_uses_the_chat_model_unless_told_otherwise() {
-        let config = with(&[
-            ("LM_STUDIO_BASE_URL", "http://llm/v1/"),
-            ("EXTRACTION_MODEL_NAME", "small"),
-        ])
-        .expect("config");
-        assert_eq!(config.extraction.base_url, "http://llm/v1");
-        assert_eq!(
-            (config.extraction.model.as_str(), config.llm.model.as_str()),
-            ("small", "local-model")
-        );
-    }
-
-    #[test]
-    fn production_lists_every_weak_setting_at_once() {
-        let error = with(&[
-            ("ENVIRONMENT", "production"),
-            ("JWT_SECRET_KEY", "change-me"),
-            ("REQUIRE_AUTHENTICATION", "false"),
-            ("ALLOW_X_USER_ID_AUTH", "true"),
-            ("CORS_ORIGINS", "*"),
-            (
-                "POSTGRES_URL",
-                "postgresql://postgres:postgres@db/companion",
-            ),
-        ])
-        .expect_err("weak")
-        .to_string();
-        for part in [
-            "JWT_SECRET_KEY is shorter",
-            "placeholder",
-            "COMPANION_MASTER_KEY",
-            "REQUIRE_AUTHENTICATION",
-            "ALLOW_X_USER_ID_AUTH",
-            "CORS_ORIGINS",
-            "password 'postgres'",
-        ] {
-            assert!(error.contains(part), "{part} missing in: {error}");
-        }
     }
 }
