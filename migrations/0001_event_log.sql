@@ -43,7 +43,7 @@ CREATE INDEX events_by_user ON events (user_id, xid, position);
 CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     RAISE EXCEPTION 'the event log is append-only: % is refused', TG_OP
-        USING HINT = 'To correct something append an event; to forget a user run: companion erase USER';
+        USING HINT = 'To correct something, append an event.';
 END;
 $$;
 

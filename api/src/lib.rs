@@ -31,6 +31,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(30);
 const LAST_WORDS: Duration = Duration::from_secs(3);
 /// How often the process says that it lives: it holds the leases of its running replies.
 const HEARTBEAT: Duration = Duration::from_secs(5);
+const HEARTBEAT_RETRY: Duration = Duration::from_millis(250);
 
 /// Binds the address that the API listens on. Small pieces of a stream leave at once.
 ///
@@ -101,10 +102,18 @@ pub async fn serve(
 }
 
 async fn beat(app: App) {
+    let mut pause = HEARTBEAT;
     loop {
-        tokio::time::sleep(HEARTBEAT).await;
-        if let Err(error) = progress::heartbeat(&app.core.pool, app.process).await {
-            tracing::warn!("the process could not say that it lives: {error}");
+        tokio::time::sleep(pause).await;
+        pause = match progress::heartbeat(&app.core.pool, app.process).await {
+            Ok(()) => HEARTBEAT,
+            Err(error) => {
+                tracing::warn!("the process could not say that it lives: {error}");
+                HEARTBEAT_RETRY
+            }
+        };
+        if let Err(error) = commands::reply::end_own_lost(&app).await {
+            tracing::warn!("lost replies could not be ended: {error}");
         }
     }
 }

@@ -36,7 +36,7 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    pub(crate) fn new(reply_id: ReplyId, conversation_id: ConversationId) -> Self {
+    fn new(reply_id: ReplyId, conversation_id: ConversationId) -> Self {
         Self {
             reply_id,
             conversation_id,
@@ -57,6 +57,15 @@ impl Running {
     pub(crate) fn end(&self, outcome: Outcome) {
         self.lock().1 = Some(outcome);
         self.grown.send_replace(());
+    }
+
+    fn has_ended(&self) -> bool {
+        self.lock().1.is_some()
+    }
+
+    /// The length of the text, bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().0.len()
     }
 
     pub(crate) fn text(&self) -> String {
@@ -109,18 +118,27 @@ impl Replies {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs the task that makes a reply; whoever knows the reply's id finds its text until it ends.
-    pub(crate) fn run(
-        &self,
-        running: Arc<Running>,
-        task: impl Future<Output = Outcome> + Send + 'static,
-    ) {
-        let replies = self.clone();
-        self.lock().insert(running.reply_id, running.clone());
+    /// Takes a reply on, before its message is stored: from then on it counts as running here, until
+    /// the claim is dropped.
+    pub(crate) fn claim(&self, reply_id: ReplyId, conversation_id: ConversationId) -> Claim {
+        let running = Arc::new(Running::new(reply_id, conversation_id));
+        self.lock().insert(reply_id, running.clone());
+        Claim {
+            running,
+            replies: self.clone(),
+        }
+    }
+
+    /// Whether this process is at work on a reply.
+    pub(crate) fn is_running(&self, reply_id: ReplyId) -> bool {
+        self.lock().contains_key(&reply_id)
+    }
+
+    /// Runs the task that makes a claimed reply.
+    pub(crate) fn run(&self, claim: Claim, task: impl Future<Output = Outcome> + Send + 'static) {
         self.tasks.spawn(async move {
             let outcome = task.await;
-            running.end(outcome);
-            replies.lock().remove(&running.reply_id);
+            claim.running.end(outcome);
         });
     }
 
@@ -144,5 +162,30 @@ impl Replies {
     /// Whether the process is stopping and takes no new reply.
     pub(crate) fn are_closed(&self) -> bool {
         self.tasks.is_closed()
+    }
+}
+
+/// A reply that this process has taken on. Dropping it, in whatever way its task came to an end,
+/// tells its followers and sets the conversation free.
+pub(crate) struct Claim {
+    running: Arc<Running>,
+    replies: Replies,
+}
+
+impl Claim {
+    pub(crate) fn running(&self) -> &Arc<Running> {
+        &self.running
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if !self.running.has_ended() {
+            self.running.end(Outcome::Failed {
+                code: "llm_interrupted",
+                message: "The reply was lost. Send the message again.",
+            });
+        }
+        self.replies.lock().remove(&self.running.reply_id);
     }
 }

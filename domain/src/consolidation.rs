@@ -28,8 +28,8 @@ pub struct Known {
     pub subject: Option<String>,
     /// The messages it rests on.
     pub sources: Vec<Source>,
-    /// Since when it holds.
-    pub valid_from: DateTime<Utc>,
+    /// When it was last told.
+    pub told_at: DateTime<Utc>,
     /// Its vector; empty while it has none.
     pub vector: Vec<f32>,
 }
@@ -125,14 +125,14 @@ impl Book {
             content: candidate.content,
             subject: candidate.subject,
             sources: sources.clone(),
-            valid_from,
+            told_at: candidate.said_at,
             vector,
         };
-        // A statement that is older than what it contradicts (messages read out of order) is the
+        // A statement that was told before what it contradicts (messages read out of order) is the
         // one that no longer holds.
         let newer = contradicted.iter().find_map(|(other, why)| {
             let known = self.live.iter().find(|known| known.id == *other)?;
-            (known.valid_from > valid_from).then_some((known.id, known.valid_from, *why))
+            (known.told_at > candidate.said_at).then_some((known.id, known.told_at, *why))
         });
         if let Some((other, since, why)) = newer {
             return self.supersede(id, Some(other), since, sources, why);
@@ -170,6 +170,7 @@ impl Book {
             return self.leave_out("known from the same message");
         }
         known.sources.extend(&new);
+        known.told_at = known.told_at.max(candidate.said_at);
         self.decision.events.push(
             MemoryReinforced {
                 memory_id: known.id,
@@ -402,6 +403,29 @@ mod tests {
         };
         assert_eq!(closed.superseded_by, Some(lisbon.memory_id));
         assert_eq!(closed.valid_to, at(2));
+    }
+
+    #[test]
+    fn a_correction_about_the_past_replaces_what_was_told_before_it() {
+        let mut then = found("User works at Acme", "m1", 10);
+        then.subject = Some("employer".to_owned());
+        let mut now = found("User works at Globex", "m2", 20);
+        now.subject = Some("employer".to_owned());
+        now.occurred_at = Some(at(5));
+        let ids = (UserId(derived(&["u"])), ConversationId(derived(&["c"])));
+        let decision = consolidate(
+            ids.0,
+            ids.1,
+            vec![(then, vec![]), (now, vec![])],
+            Vec::new(),
+        );
+        let Some(Event::MemoryRecorded(first)) = decision.events.first() else {
+            panic!("recorded")
+        };
+        let Some(Event::MemorySuperseded(closed)) = decision.events.last() else {
+            panic!("closed")
+        };
+        assert_eq!(closed.memory_id, first.memory_id);
     }
 
     #[test]

@@ -13,12 +13,13 @@ const STOP_WORDS: &[&str] = &[
     "would", "you", "your", "yours", "user", "users",
 ];
 
-/// The lower-case words of a text: runs of letters and digits, apostrophes left out.
+/// The lower-case words of a text: runs of letters and digits, apostrophes left out. `+` and `#`
+/// belong to the word that they follow: C, C++ and C# are three languages.
 pub fn words(text: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut word = String::new();
     for c in text.chars() {
-        if c.is_alphanumeric() {
+        if c.is_alphanumeric() || (matches!(c, '+' | '#') && !word.is_empty()) {
             word.extend(c.to_lowercase());
         } else if !matches!(c, '\'' | '’') && !word.is_empty() {
             words.push(std::mem::take(&mut word));
@@ -74,7 +75,13 @@ pub fn stem(word: &str) -> String {
 
 /// A text with case, punctuation and spacing evened out: two texts with the same form say the same.
 pub fn normal_form(text: &str) -> String {
-    words(text).join(" ")
+    let words = words(text);
+    // A text of signs alone is compared as it stands.
+    if words.is_empty() {
+        text.trim().to_owned()
+    } else {
+        words.join(" ")
+    }
 }
 
 /// At most `max` characters of a text, cut at a word where one is near, with an ellipsis when cut.
@@ -109,6 +116,13 @@ mod tests {
             words("I don’t like Anna's cake"),
             ["i", "dont", "like", "annas", "cake"]
         );
+    }
+
+    #[test]
+    fn signs_that_make_another_name_count() {
+        assert_ne!(normal_form("I love C++"), normal_form("I love C#"));
+        assert_ne!(normal_form("🎸"), normal_form("🥁"));
+        assert_eq!(normal_form("I love  tea!"), normal_form("i love tea"));
     }
 
     #[test]

@@ -59,6 +59,8 @@ pub(crate) async fn run<S: Subscriber>(core: Core, mut subscriber: S, shutdown: 
                 }
             }
             Err(error) => {
+                // What was seen may not have been kept: the checkpoint is asked again.
+                seen = Checkpoint::default();
                 backoff = (backoff * 2).min(MAX_BACKOFF);
                 tracing::error!(
                     subscription = S::NAME,
@@ -96,13 +98,14 @@ async fn step<S: Subscriber>(
         return Ok(0);
     };
     let page = read_page(&mut transaction, core.store.vault(), checkpoint, PAGE).await?;
-    *seen = page.next;
     if page.next == checkpoint {
+        *seen = checkpoint;
         return Ok(0);
     }
     subscriber.handle(&mut transaction, &page).await?;
     move_checkpoint(&mut transaction, S::NAME, page.next).await?;
     transaction.commit().await?;
+    *seen = page.next;
     subscriber.committed(&page).await;
     Ok(if page.full { PAGE } else { 1 })
 }

@@ -8,10 +8,10 @@ use companion_adapters::event_store::{AppendError, Expected};
 use companion_adapters::recall::{self, Found, Query};
 use companion_adapters::{progress, vectors};
 use companion_domain::conversation::{Conversation, OpenReply, Refusal, Role, SendMessage};
-use companion_domain::events::{FailureReason, Metadata};
+use companion_domain::events::Metadata;
 use companion_domain::ids::{ConversationId, ExternalUserId, MessageId, ReplyId, StreamId, UserId};
 use companion_domain::prompt::{self, Ingredients};
-use poem::http::StatusCode;
+use poem::http::{HeaderName, StatusCode, header};
 use poem::web::Data;
 use poem::{IntoResponse, Request, Response};
 use poem_openapi::payload::{Json, Payload};
@@ -73,9 +73,8 @@ impl ChatApi {
         request: &Request,
         body: JsonBody<ChatRequest>,
     ) -> Result<ChatResponse, Problem> {
-        let whole = request
-            .header("accept")
-            .is_some_and(|accept| accept.contains("application/json"));
+        let accept = request.header("accept").unwrap_or_default();
+        let whole = accept.contains("application/json") && !accept.contains("text/event-stream");
         let said = Said::check(&app.core, body.0)?;
         // A task of its own: a client who hangs up now must not leave half of it done.
         let task = take_in(app.0.clone(), caller.0, said).in_current_span();
@@ -97,7 +96,7 @@ impl ChatApi {
             (_, Outcome::Failed { code, message }) => {
                 let (conversation, reply) = (running.conversation_id.0, running.reply_id.0);
                 let problem = Problem::reply_failed(code, message, conversation, reply);
-                Err(ids(&running)
+                Err(headers(&running)
                     .into_iter()
                     .fold(problem, |p, (name, value)| p.header(name, value)))
             }
@@ -190,6 +189,8 @@ async fn take_in(app: App, external: ExternalUserId, said: Said) -> Result<Arc<R
         content: said.message.clone(),
         timezone: said.timezone,
     };
+    let claim = app.replies.claim(command.reply_id, conversation_id);
+    let running = claim.running().clone();
     let before = store_message(&app, &command).await?;
     let assignment = Assignment {
         user,
@@ -201,9 +202,9 @@ async fn take_in(app: App, external: ExternalUserId, said: Said) -> Result<Arc<R
         history: before.messages.iter().cloned().collect(),
     };
     // A panic in recall is no reason to leave the user without a reply.
-    Ok(reply::start(&app, assignment, async {
-        recalled.await.unwrap_or_default()
-    }))
+    let recalled = async { recalled.await.unwrap_or_default() };
+    reply::start(&app, claim, assignment, recalled);
+    Ok(running)
 }
 
 /// Appends the message to its conversation; returns the conversation as it was before.
@@ -226,7 +227,7 @@ async fn store_message(app: &App, command: &SendMessage) -> Result<Arc<Conversat
         let events = match state.send_message(command.clone()) {
             Ok(events) => events,
             Err(Refusal::Busy(open)) => {
-                end_if_orphaned(app, command, &state, &open).await?;
+                end_if_orphaned(app, command, &open).await?;
                 continue;
             }
             Err(Refusal::NotFound | Refusal::ReplyEnded) => {
@@ -245,49 +246,34 @@ async fn store_message(app: &App, command: &SendMessage) -> Result<Arc<Conversat
             .await
         {
             Ok(_) => return Ok(state),
-            Err(AppendError::Conflict { actual: at }) => actual = at,
+            Err(AppendError::Conflict { actual: at }) => {
+                actual = at;
+                if at < state.version {
+                    // The database was set back; the buffer was not.
+                    app.core.buffer.forget(command.conversation_id).await;
+                }
+            }
             Err(error) => return Err(error.into()),
         }
     }
     Err(AppendError::Conflict { actual }.into())
 }
 
-/// Ends a running reply whose process is gone; a living one keeps the conversation busy.
+/// Ends a running reply that nobody is at work on; any other keeps the conversation busy.
 async fn end_if_orphaned(
     app: &App,
     command: &SendMessage,
-    state: &Conversation,
     open: &OpenReply,
 ) -> Result<(), Problem> {
-    if open.lease == app.process || progress::is_alive(&app.core.pool, open.lease).await? {
+    let alive = if open.lease == app.process {
+        app.replies.is_running(open.reply_id)
+    } else {
+        progress::is_alive(&app.core.pool, open.lease).await?
+    };
+    if alive {
         return Err(Problem::busy(open.reply_id.0));
     }
-    let Ok(ended) = state.fail_reply(open.reply_id, String::new(), FailureReason::ServiceStopping)
-    else {
-        return Ok(());
-    };
-    let metadata = Metadata {
-        correlation_id: Some(open.message_id.0),
-        ..Metadata::default()
-    };
-    let stream = StreamId::conversation(command.conversation_id);
-    let expected = Expected::Version(state.version);
-    match app
-        .core
-        .store
-        .append(
-            &stream,
-            command.user,
-            expected,
-            vec![(ended, metadata)],
-            None,
-        )
-        .await
-    {
-        // Somebody else ended it: look again.
-        Ok(_) | Err(AppendError::Conflict { .. }) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
+    reply::end_lost(app, command.user, command.conversation_id, open.reply_id).await
 }
 
 /// Finds the memories for a message. When that fails the user still gets a reply.
@@ -325,14 +311,20 @@ async fn recall(core: Core, user: UserId, message: String) -> Vec<Found> {
     })
 }
 
-fn ids(running: &Running) -> [(poem::http::HeaderName, String); 2] {
+/// The headers of every answer, whole or streamed.
+fn headers(running: &Running) -> [(HeaderName, String); 4] {
     [
+        (header::CACHE_CONTROL, "no-cache".to_owned()),
         (
-            poem::http::HeaderName::from_static("x-conversation-id"),
+            HeaderName::from_static("x-accel-buffering"),
+            "no".to_owned(),
+        ),
+        (
+            HeaderName::from_static("x-conversation-id"),
             running.conversation_id.to_string(),
         ),
         (
-            poem::http::HeaderName::from_static("x-reply-id"),
+            HeaderName::from_static("x-reply-id"),
             running.reply_id.to_string(),
         ),
     ]
@@ -346,7 +338,7 @@ pub(crate) struct ChatResponse {
 
 impl IntoResponse for ChatResponse {
     fn into_response(self) -> Response {
-        let ids = ids(&self.running);
+        let headers = headers(&self.running);
         let mut response = match self.whole {
             None => ReplyStream(self.running).into_response(),
             Some(response) => {
@@ -354,13 +346,10 @@ impl IntoResponse for ChatResponse {
                     response,
                     conversation_id: self.running.conversation_id.0,
                 };
-                let mut response = Json(answer).into_response();
-                let no_cache = poem::http::HeaderValue::from_static("no-cache");
-                response.headers_mut().insert("cache-control", no_cache);
-                response
+                Json(answer).into_response()
             }
         };
-        for (name, value) in ids {
+        for (name, value) in headers {
             if let Ok(value) = value.parse() {
                 response.headers_mut().insert(name, value);
             }
@@ -371,7 +360,7 @@ impl IntoResponse for ChatResponse {
 
 impl ApiResponse for ChatResponse {
     fn meta() -> MetaResponses {
-        let header = |name: &str, description: &str| MetaHeader {
+        let documented = |name: &str, description: &str| MetaHeader {
             name: name.to_owned(),
             description: Some(description.to_owned()),
             required: true,
@@ -394,8 +383,8 @@ impl ApiResponse for ChatResponse {
                     },
                 ],
                 headers: vec![
-                    header("X-Conversation-Id", "The conversation."),
-                    header("X-Reply-Id", "The reply."),
+                    documented("X-Conversation-Id", "The conversation."),
+                    documented("X-Reply-Id", "The reply."),
                 ],
             }],
         }

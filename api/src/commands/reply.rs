@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use companion_adapters::event_store::{AppendError, Expected};
 use companion_adapters::llm::{self, LlmFailure, Piece, Sampling};
+use companion_adapters::messages;
 use companion_adapters::recall::{Found, Item};
 use companion_domain::conversation::{Message, Refusal};
 use companion_domain::events::{Event, FailureReason, Metadata, RecalledMemory, ReplyStarted};
@@ -18,11 +19,15 @@ use tracing::Instrument;
 
 use crate::app::App;
 use crate::error::Problem;
-use crate::replies::{Outcome, Running};
+use crate::replies::{Claim, Outcome, Running};
 
 /// How long the end of a reply is tried to be stored while the database is away.
 const STORE_WITHIN: Duration = Duration::from_secs(30);
 const STORE_RETRY: Duration = Duration::from_millis(250);
+/// Among how many last events of a conversation the end of its last reply is.
+const LAST_EVENTS: i64 = 16;
+/// The longest reply, bytes. An LLM that goes on is stuck, and the log is to hold what it said.
+const MAX_REPLY: usize = 256 * 1024;
 
 /// What a reply is made from.
 pub(crate) struct Assignment {
@@ -35,26 +40,71 @@ pub(crate) struct Assignment {
     pub(crate) history: Vec<Message>,
 }
 
-/// Starts the task that makes a reply, and returns the place where its text grows. What is recalled
-/// is awaited by the task.
+/// Starts the task that makes a claimed reply. What is recalled is awaited by the task.
 pub(crate) fn start(
     app: &App,
+    claim: Claim,
     assignment: Assignment,
     recalled: impl Future<Output = Vec<Found>> + Send + 'static,
-) -> Arc<Running> {
-    let running = Arc::new(Running::new(
-        assignment.reply_id,
-        assignment.conversation_id,
-    ));
+) {
     let task = Task {
         app: app.clone(),
-        running: running.clone(),
+        running: claim.running().clone(),
         assignment,
     };
-    let span = tracing::info_span!("reply", reply.id = %running.reply_id);
+    let span = tracing::info_span!("reply", reply.id = %task.assignment.reply_id);
     let make = async move { task.make(recalled.await).await };
-    app.replies.run(running.clone(), make.instrument(span));
-    running
+    app.replies.run(claim, make.instrument(span));
+}
+
+/// Ends a reply that nobody is at work on any more; one that has ended stays as it is.
+pub(crate) async fn end_lost(
+    app: &App,
+    user: UserId,
+    conversation: ConversationId,
+    reply: ReplyId,
+) -> Result<(), Problem> {
+    let core = &app.core;
+    let state = core.buffer.current(&core.store, conversation).await?;
+    let reason = FailureReason::ServiceStopping;
+    let Ok(ended) = state.fail_reply(reply, String::new(), reason) else {
+        return Ok(());
+    };
+    let metadata = Metadata {
+        correlation_id: state.open_reply.as_ref().map(|open| open.message_id.0),
+        ..Metadata::default()
+    };
+    let stream = StreamId::conversation(conversation);
+    let expected = Expected::Version(state.version);
+    let events = vec![(ended, metadata)];
+    match core
+        .store
+        .append(&stream, user, expected, events, None)
+        .await
+    {
+        // Somebody else ended it.
+        Ok(_) | Err(AppendError::Conflict { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Ends the replies that this process began and is not at work on any more, as their end could not
+/// be stored.
+pub(crate) async fn end_own_lost(app: &App) -> Result<(), Problem> {
+    for (conversation, user, reply) in
+        messages::running_replies(&app.core.pool, app.process).await?
+    {
+        if !app.replies.is_running(ReplyId(reply)) {
+            end_lost(
+                app,
+                UserId(user),
+                ConversationId(conversation),
+                ReplyId(reply),
+            )
+            .await?;
+        }
+    }
+    Ok(())
 }
 
 struct Task {
@@ -148,7 +198,13 @@ impl Task {
             };
             match piece {
                 // PostgreSQL's text can't hold NUL, and no reader misses it.
-                Some(Ok(Piece::Text(text))) => self.running.push(&text.replace('\0', "")),
+                Some(Ok(Piece::Text(text))) => {
+                    self.running.push(&text.replace('\0', ""));
+                    if self.running.len() > MAX_REPLY {
+                        talk.failure = Some(FailureReason::LlmInvalid);
+                        return talk;
+                    }
+                }
                 Some(Ok(Piece::Usage(usage))) => talk.usage = Some(usage),
                 Some(Err(LlmFailure(reason))) => {
                     tracing::warn!(reason = reason.code(), "the LLM gave no whole answer");
@@ -197,15 +253,11 @@ impl Task {
                 None => state.complete_reply(reply_id, text),
                 Some(reason) => state.fail_reply(reply_id, text, reason),
             };
-            let interrupted = FailureReason::ServiceStopping;
             let ended = match decided {
                 Ok(event) => event,
-                // The reaper took this process for dead.
+                // It was stored, and only the answer was lost; or it was taken for lost and ended.
                 Err(Refusal::ReplyEnded | Refusal::NotFound | Refusal::Busy(_)) => {
-                    return Ok(Outcome::Failed {
-                        code: interrupted.code(),
-                        message: llm::message(interrupted),
-                    });
+                    return self.how_it_ended(state.version).await;
                 }
             };
             let metadata = Metadata {
@@ -218,22 +270,28 @@ impl Task {
             {
                 Ok(()) => {}
                 Err(AppendError::Conflict { .. }) => continue,
-                Err(AppendError::NoUser) => {
-                    return Ok(Outcome::Failed {
-                        code: interrupted.code(),
-                        message: llm::message(interrupted),
-                    });
-                }
+                Err(AppendError::NoUser) => return Ok(failed(FailureReason::ServiceStopping)),
                 Err(error) => return Err(error.into()),
             }
-            return Ok(match talk.failure {
-                None => Outcome::Completed,
-                Some(reason) => Outcome::Failed {
-                    code: reason.code(),
-                    message: llm::message(reason),
-                },
-            });
+            return Ok(talk.failure.map_or(Outcome::Completed, failed));
         }
+    }
+
+    /// How the log says that the reply ended.
+    async fn how_it_ended(&self, version: i64) -> Result<Outcome, Problem> {
+        let stream = StreamId::conversation(self.assignment.conversation_id);
+        let after = (version - LAST_EVENTS).max(0);
+        let last = self.app.core.store.read_stream(&stream, after).await?;
+        let own = self.assignment.reply_id;
+        let ended = last
+            .iter()
+            .rev()
+            .find_map(|recorded| match &recorded.event {
+                Event::ReplyCompleted(event) if event.reply_id == own => Some(Outcome::Completed),
+                Event::ReplyFailed(event) if event.reply_id == own => Some(failed(event.reason)),
+                _ => None,
+            });
+        Ok(ended.unwrap_or(failed(FailureReason::ServiceStopping)))
     }
 
     async fn append(
@@ -257,6 +315,13 @@ impl Task {
             causation_id: message,
             ..Metadata::default()
         }
+    }
+}
+
+fn failed(reason: FailureReason) -> Outcome {
+    Outcome::Failed {
+        code: reason.code(),
+        message: llm::message(reason),
     }
 }
 

@@ -41,8 +41,8 @@ pub(crate) struct StreamEvent {
 /// Why a reply failed.
 #[derive(Debug, Serialize, Object)]
 pub(crate) struct StreamError {
-    /// `llm_unavailable`, `llm_timeout`, `llm_error`, `llm_interrupted`, `llm_invalid` or
-    /// `service_stopping`.
+    /// `llm_unavailable`, `llm_timeout`, `llm_error`, `llm_interrupted`, `llm_invalid`,
+    /// `service_stopping`, or `database_unavailable` when the reply could not be stored.
     code: String,
     /// A sentence that says what to do.
     message: String,
@@ -128,8 +128,6 @@ impl IntoResponse for ReplyStream {
         });
         Response::builder()
             .content_type("text/event-stream")
-            .header("Cache-Control", "no-cache")
-            .header("X-Accel-Buffering", "no")
             .body(Body::from_bytes_stream(frames))
     }
 }

@@ -191,12 +191,11 @@ impl MemoriesApi {
         };
         let lag = page::wait_for_own_writes(&app.core, user).await?;
         let mut connection = app.core.pool.acquire().await?;
-        let (rows, total) = memories::list(&mut connection, user, &filter, limit, offset).await?;
+        let decay = &app.core.config.decay;
+        let (rows, total) =
+            memories::list(&mut connection, user, decay, &filter, limit, offset).await?;
         let now = Utc::now();
-        let memories = rows
-            .into_iter()
-            .map(|row| view(row, &app.core.config.decay, now))
-            .collect();
+        let memories = rows.into_iter().map(|row| view(row, decay, now)).collect();
         Ok(Read::new(MemoryList { memories, total }, lag))
     }
 

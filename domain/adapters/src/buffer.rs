@@ -133,6 +133,19 @@ impl Buffer {
         }
     }
 
+    /// Throws a conversation's buffer away; the next reader rebuilds it from the log.
+    pub async fn forget(&self, conversation: ConversationId) {
+        if let Some(redis) = &self.redis {
+            let mut connection = redis.connection.clone();
+            let gone: redis::RedisResult<i64> = redis::cmd("DEL")
+                .arg(key(conversation))
+                .query_async(&mut connection)
+                .await;
+            redis.note(gone.as_ref().err());
+        }
+        self.process.invalidate(&conversation).await;
+    }
+
     async fn load(&self, conversation: ConversationId) -> Option<Arc<Conversation>> {
         let Some(redis) = &self.redis else {
             return self.process.get(&conversation).await;

@@ -13,6 +13,9 @@ use crate::config::{Config, Secret};
 const UNFINISHED_JOBS: &str = "CREATE INDEX IF NOT EXISTS companion_unfinished_jobs
      ON apalis.jobs (status, run_at) WHERE status <> 'Done'";
 
+/// After so long a rest a connection is tried before it is used.
+const RESTED: Duration = Duration::from_secs(1);
+
 const PGCRYPTO: &str = "CREATE EXTENSION IF NOT EXISTS pgcrypto;";
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations");
@@ -49,7 +52,7 @@ pub enum DatabaseError {
     /// The vectors were made by another model.
     #[error(
         "EMBEDDING_MODEL={configured} but the database holds vectors of {stored}; set EMBEDDING_MODEL and \
-         EMBEDDING_DIMENSION back, or embed everything anew with: companion reembed --model {configured}"
+         EMBEDDING_DIMENSION back"
     )]
     EmbeddingModel {
         /// What is configured: model and dimension.
@@ -85,6 +88,10 @@ pub async fn connect(
         .max_connections(connections)
         .acquire_timeout(Duration::from_secs(10))
         .test_before_acquire(false)
+        // A connection that has rested may have been cut off; one in use shows it by itself.
+        .before_acquire(|connection, meta| {
+            Box::pin(async move { Ok(meta.idle_for < RESTED || connection.ping().await.is_ok()) })
+        })
         .connect_lazy_with(options.clone());
     // A connection of its own tells why it fails; the pool would only say that time ran out.
     match PgConnection::connect_with(&options).await {

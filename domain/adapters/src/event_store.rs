@@ -149,7 +149,11 @@ impl EventStore {
                 .append(&mut transaction, &stream, user, key.id, Expected::Any, None)
                 .await?;
         }
-        transaction.commit().await?;
+        if let Err(error) = transaction.commit().await {
+            // The key that was cached meanwhile may not be there.
+            self.vault.forget(user).await;
+            return Err(error.into());
+        }
         Ok(user)
     }
 

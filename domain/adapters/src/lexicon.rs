@@ -6,6 +6,11 @@ use companion_domain::text;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+/// The most terms of a query that are looked up.
+const MAX_TERMS: usize = 64;
+/// The most items read for one term: one that is in more says little about any of them.
+const MAX_OCCURRENCES: i64 = 2_000;
+
 /// What an indexed item is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Source {
@@ -109,15 +114,23 @@ pub async fn postings(
     if terms.is_empty() {
         return Ok((Vec::new(), CorpusSize::default()));
     }
-    let terms: Vec<&str> = terms.iter().map(|(term, _)| term.as_str()).collect();
+    let terms: Vec<&str> = terms
+        .iter()
+        .take(MAX_TERMS)
+        .map(|(term, _)| term.as_str())
+        .collect();
     let rows: Vec<(Uuid, String, i16, i32, i64, i64)> = sqlx::query_as(
         "SELECT t.item_id, t.term, t.count, t.length, c.items, c.terms
-         FROM terms t JOIN corpus_sizes c USING (user_id, source)
-         WHERE t.user_id = $1 AND t.source = $2 AND t.term = ANY($3)",
+         FROM unnest($3::text[]) AS q (term)
+         CROSS JOIN LATERAL (
+             SELECT * FROM terms WHERE user_id = $1 AND source = $2 AND term = q.term LIMIT $4
+         ) AS t
+         JOIN corpus_sizes c ON c.user_id = $1 AND c.source = $2",
     )
     .bind(user.0)
     .bind(source.code())
     .bind(terms)
+    .bind(MAX_OCCURRENCES)
     .fetch_all(connection)
     .await?;
     let corpus = rows

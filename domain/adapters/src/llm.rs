@@ -282,7 +282,7 @@ fn read_chunk(piece: &Value, finished: &mut bool) -> Result<Option<Piece>, Failu
     let usage = piece.get("usage").filter(|usage| usage.is_object());
     let Some(choice) = choices.and_then(|choices| choices.first()) else {
         return match (choices, usage) {
-            (_, Some(usage)) => Ok(Some(Piece::Usage(usage.clone()))),
+            (_, Some(usage)) => Ok(Some(Piece::Usage(token_counts(usage)))),
             (Some(_), None) => Ok(None),
             (None, None) => Err(FailureReason::LlmInvalid),
         };
@@ -298,6 +298,18 @@ fn read_chunk(piece: &Value, finished: &mut bool) -> Result<Option<Piece>, Failu
         Value::String(_) | Value::Null => Ok(None),
         _ => Err(FailureReason::LlmInvalid),
     }
+}
+
+/// The figures of a usage report, and nothing else that a server may put there.
+fn token_counts(usage: &Value) -> Value {
+    let names = ["prompt_tokens", "completion_tokens", "total_tokens"];
+    let counts = names
+        .iter()
+        .filter_map(|name| Some((*name, usage.get(*name)?.as_u64()?)));
+    counts
+        .map(|(name, count)| (name.to_owned(), json!(count)))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
 }
 
 fn failure(error: &OpenAIError) -> LlmFailure {

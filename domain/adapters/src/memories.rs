@@ -1,14 +1,15 @@
 //! The read model of memories: its table, how events change it, and the queries on it.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use companion_domain::consolidation::Known;
 use companion_domain::events::{MemoryRecorded, MemoryReinforced, MemorySuperseded, Recorded};
 use companion_domain::ids::{ConversationId, MemoryId, UserId};
 use companion_domain::memory::{Decay, MemoryKind, Source};
-use companion_domain::text;
 use pgvector::Vector as Pgvector;
 use sqlx::types::Json;
-use sqlx::{PgConnection, PgExecutor};
+use sqlx::{AssertSqlSafe, PgConnection, PgExecutor};
 use uuid::Uuid;
 
 use crate::embedder::content_hash;
@@ -230,46 +231,53 @@ pub async fn extraction_state(
     .await
 }
 
-/// The live memories that a statement may be about: the nearest ones, those of the same slot, and
-/// those of the same words.
+/// The live memories that a statement may be about: the nearest ones, those of the same slot, those
+/// of the same words, and these others.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn related(
-    executor: impl PgExecutor<'_>,
+    connection: &mut PgConnection,
     user: UserId,
     statement: &str,
     subject: Option<&str>,
     vector: &[f32],
+    and: &[MemoryId],
 ) -> Result<Vec<Known>, sqlx::Error> {
+    // Ids first: a row with its vector is 2 kB, too much to sort for all of a user's memories.
+    let mut chosen: Vec<Uuid> = sqlx::query_scalar(
+        "SELECT m.memory_id FROM memories m
+         JOIN vectors v ON v.user_id = m.user_id AND v.content_hash = m.content_hash
+         WHERE m.user_id = $1 AND m.state = 'live' ORDER BY v.embedding <=> $2 LIMIT $3",
+    )
+    .bind(user.0)
+    .bind(Pgvector::from(vector.to_vec()))
+    .bind(NEIGHBOURS)
+    .fetch_all(&mut *connection)
+    .await?;
+    chosen.extend(and.iter().map(|id| id.0));
     #[derive(sqlx::FromRow)]
     struct Row {
         memory_id: Uuid,
         content: String,
         subject: Option<String>,
         sources: Json<Vec<Source>>,
-        valid_from: DateTime<Utc>,
+        last_reinforced_at: DateTime<Utc>,
         embedding: Option<Pgvector>,
     }
     let rows: Vec<Row> = sqlx::query_as(
-        "WITH live AS (
-             SELECT m.*, v.embedding FROM memories m
-             LEFT JOIN vectors v ON v.user_id = m.user_id AND v.content_hash = m.content_hash
-             WHERE m.user_id = $1 AND m.state = 'live'
-         ), chosen AS (
-             (SELECT memory_id FROM live WHERE embedding IS NOT NULL ORDER BY embedding <=> $3 LIMIT $5)
-             UNION SELECT memory_id FROM live WHERE subject = $2
-             UNION SELECT memory_id FROM live WHERE lower(content) = lower($4)
-         )
-         SELECT memory_id, content, subject, sources, valid_from, embedding
-         FROM live JOIN chosen USING (memory_id) ORDER BY memory_id",
+        "SELECT m.memory_id, m.content, m.subject, m.sources, m.last_reinforced_at, v.embedding
+         FROM memories m LEFT JOIN vectors v ON v.user_id = m.user_id AND v.content_hash = m.content_hash
+         WHERE m.user_id = $1 AND m.state = 'live'
+           AND (m.memory_id = ANY($2) OR m.subject = $3 OR m.content_hash = $4 OR lower(m.content) = lower($5))
+         ORDER BY m.memory_id",
     )
     .bind(user.0)
+    .bind(chosen)
     .bind(subject)
-    .bind(Pgvector::from(vector.to_vec()))
+    .bind(content_hash(statement))
     .bind(statement)
-    .bind(NEIGHBOURS)
-    .fetch_all(executor)
+    .fetch_all(connection)
     .await?;
     Ok(rows
         .into_iter()
@@ -278,13 +286,28 @@ pub async fn related(
             content: row.content,
             subject: row.subject,
             sources: row.sources.0,
-            valid_from: row.valid_from,
+            told_at: row.last_reinforced_at,
             vector: row
                 .embedding
                 .map(|vector| vector.to_vec())
                 .unwrap_or_default(),
         })
         .collect())
+}
+
+/// Whether a memory `m` has faded, as [`Memory::importance_now`] computes it; `$2` holds the
+/// half-lives by kind and `$3` the floor.
+const FADED: &str = "(NOT m.explicit AND m.importance * power(2.0::float8,
+         -greatest(extract(epoch FROM now() - m.last_reinforced_at)::float8, 0) / 86400
+         / ($2::jsonb ->> m.kind)::float8) < $3)";
+
+/// The half-lives, for [`FADED`].
+fn half_lives(decay: &Decay) -> Json<BTreeMap<&'static str, f64>> {
+    Json(
+        MemoryKind::ALL
+            .map(|kind| (kind.as_str(), decay.half_life_days(kind)))
+            .into(),
+    )
 }
 
 /// Which memories to list.
@@ -298,52 +321,70 @@ pub struct Filter {
     pub include_inactive: bool,
 }
 
-/// A user's memories, newest first, and how many there are in all.
+/// A user's memories, newest first, and how many there are in all. A faded one says so.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn list(
     connection: &mut PgConnection,
     user: UserId,
+    decay: &Decay,
     filter: &Filter,
     limit: i64,
     offset: i64,
 ) -> Result<(Vec<Memory>, i64), sqlx::Error> {
-    const MATCHES: &str = "user_id = $1 AND ($2::text IS NULL OR kind = $2)
-         AND ($3::uuid IS NULL OR sources @> jsonb_build_array(jsonb_build_object('conversation_id', $3::text)))
-         AND ($4 OR state = 'live')";
-    let bind = (
-        user.0,
-        filter.kind.map(MemoryKind::as_str),
-        filter.conversation.map(|c| c.0),
-        filter.include_inactive,
+    let matches = format!(
+        "m.user_id = $1 AND ($4::text IS NULL OR m.kind = $4)
+         AND ($5::uuid IS NULL OR m.sources @> jsonb_build_array(jsonb_build_object('conversation_id', $5::text)))
+         AND ($6 OR (m.state = 'live' AND NOT {FADED}))"
     );
-    let sql = format!(
-        "SELECT {COLUMNS} FROM memories WHERE {MATCHES} ORDER BY created_at DESC, version DESC, memory_id LIMIT $5 OFFSET $6"
+    let columns = COLUMNS.replacen(
+        " state,",
+        &format!(" CASE WHEN m.state = 'live' AND {FADED} THEN 'faded' ELSE m.state END AS state,"),
+        1,
     );
-    let memories = sqlx::query_as(sqlx::AssertSqlSafe(sql))
-        .bind(bind.0)
-        .bind(bind.1)
-        .bind(bind.2)
-        .bind(bind.3)
+    let kind = filter.kind.map(MemoryKind::as_str);
+    let conversation = filter.conversation.map(|c| c.0);
+    let list = format!(
+        "SELECT {columns} FROM memories m WHERE {matches}
+         ORDER BY m.created_at DESC, m.version DESC, m.memory_id LIMIT $7 OFFSET $8"
+    );
+    let memories = sqlx::query_as(AssertSqlSafe(list))
+        .bind(user.0)
+        .bind(half_lives(decay))
+        .bind(decay.fade_below)
+        .bind(kind)
+        .bind(conversation)
+        .bind(filter.include_inactive)
         .bind(limit)
         .bind(offset)
         .fetch_all(&mut *connection)
         .await?;
-    let total = sqlx::query_scalar(sqlx::AssertSqlSafe(format!(
-        "SELECT count(*) FROM memories WHERE {MATCHES}"
-    )))
-    .bind(bind.0)
-    .bind(bind.1)
-    .bind(bind.2)
-    .bind(bind.3)
-    .fetch_one(connection)
-    .await?;
+    let count = format!("SELECT count(*) FROM memories m WHERE {matches}");
+    let total = sqlx::query_scalar(AssertSqlSafe(count))
+        .bind(user.0)
+        .bind(half_lives(decay))
+        .bind(decay.fade_below)
+        .bind(kind)
+        .bind(conversation)
+        .bind(filter.include_inactive)
+        .fetch_one(connection)
+        .await?;
     Ok((memories, total))
 }
 
-/// The live memories nearest to a vector, with their cosine similarity, and these others whatever
-/// their distance. A memory without a vector yet comes with `None`.
+/// Among which live memories to look for the nearest; faded ones are left out.
+pub struct Among<'a> {
+    /// Only of these kinds.
+    pub kinds: Option<&'a [MemoryKind]>,
+    /// Only with a source in this conversation.
+    pub conversation: Option<ConversationId>,
+    /// What has faded.
+    pub decay: &'a Decay,
+}
+
+/// The live memories nearest to a vector, with their cosine similarity, and of these others those
+/// that are allowed, whatever their distance. A memory without a vector yet comes with `None`.
 ///
 /// # Errors
 /// When the database fails.
@@ -351,7 +392,7 @@ pub async fn nearest(
     connection: &mut PgConnection,
     user: UserId,
     vector: &[f32],
-    kinds: Option<&[MemoryKind]>,
+    among: &Among<'_>,
     limit: i64,
     and: &[Uuid],
 ) -> Result<Vec<(Memory, Option<f64>)>, sqlx::Error> {
@@ -361,20 +402,31 @@ pub async fn nearest(
         memory: Memory,
         similarity: Option<f64>,
     }
+    // Ids and distances first, rows after: see `related`.
     let sql = format!(
         "WITH live AS (
-             SELECT m.*, 1 - (v.embedding <=> $2) AS similarity FROM memories m
+             SELECT m.memory_id, 1 - (v.embedding <=> $4) AS similarity FROM memories m
              LEFT JOIN vectors v ON v.user_id = m.user_id AND v.content_hash = m.content_hash
-             WHERE m.user_id = $1 AND m.state = 'live' AND ($3::text[] IS NULL OR m.kind = ANY($3))
+             WHERE m.user_id = $1 AND m.state = 'live' AND NOT {FADED}
+               AND ($5::text[] IS NULL OR m.kind = ANY($5))
+               AND ($6::uuid IS NULL OR m.sources @> jsonb_build_array(jsonb_build_object('conversation_id', $6::text)))
+         ), chosen AS (
+             (SELECT * FROM live ORDER BY similarity DESC NULLS LAST LIMIT $7)
+             UNION SELECT * FROM live WHERE memory_id = ANY($8)
          )
-         (SELECT {COLUMNS}, similarity FROM live ORDER BY similarity DESC NULLS LAST LIMIT $4)
-         UNION
-         SELECT {COLUMNS}, similarity FROM live WHERE memory_id = ANY($5)"
+         SELECT {COLUMNS}, similarity FROM chosen JOIN memories m USING (memory_id)"
     );
-    let rows: Vec<Row> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
+    let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(sql))
         .bind(user.0)
+        .bind(half_lives(among.decay))
+        .bind(among.decay.fade_below)
         .bind(Pgvector::from(vector.to_vec()))
-        .bind(kinds.map(|kinds| kinds.iter().map(|kind| kind.as_str()).collect::<Vec<_>>()))
+        .bind(
+            among
+                .kinds
+                .map(|kinds| kinds.iter().map(|kind| kind.as_str()).collect::<Vec<_>>()),
+        )
+        .bind(among.conversation.map(|c| c.0))
         .bind(limit)
         .bind(and)
         .fetch_all(connection)
@@ -383,9 +435,4 @@ pub async fn nearest(
         .into_iter()
         .map(|row| (row.memory, row.similarity))
         .collect())
-}
-
-/// A short form of a memory's text for a list of what was recalled.
-pub fn excerpt(content: &str) -> String {
-    text::excerpt(content, 200)
 }

@@ -405,7 +405,7 @@ pub async fn orphaned_replies(
          WHERE m.reply_status = 'running' AND NOT EXISTS (
              SELECT FROM processes p
              WHERE p.process_id = m.lease AND p.seen_at > now() - make_interval(secs => $1))
-         LIMIT 100",
+         ORDER BY m.created_at DESC LIMIT 100",
     )
     .bind(crate::progress::PROCESS_TTL.as_secs_f64())
     .fetch_all(executor)
@@ -422,5 +422,21 @@ pub async fn is_replying(executor: impl PgExecutor<'_>, user: UserId) -> Result<
     )
     .bind(user.0)
     .fetch_one(executor)
+    .await
+}
+
+/// The replies that a process has begun and that have not ended: conversation, user and reply.
+///
+/// # Errors
+/// When the database fails.
+pub async fn running_replies(
+    executor: impl PgExecutor<'_>,
+    process: Uuid,
+) -> Result<Vec<(Uuid, Uuid, Uuid)>, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT conversation_id, user_id, message_id FROM messages WHERE reply_status = 'running' AND lease = $1",
+    )
+    .bind(process)
+    .fetch_all(executor)
     .await
 }

@@ -104,6 +104,21 @@ pub async fn put_off(
     Ok(())
 }
 
+/// Hands a running job back as if it had never been taken: the process stops. apalis finds that it no
+/// longer holds the job and leaves it alone.
+///
+/// # Errors
+/// When the database fails.
+pub async fn hand_back(executor: impl PgExecutor<'_>, id: &str) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE apalis.jobs SET status = 'Pending', lock_by = NULL, lock_at = NULL, run_at = now() WHERE id = $1",
+    )
+    .bind(id)
+    .execute(executor)
+    .await?;
+    Ok(())
+}
+
 /// How many jobs wait.
 ///
 /// # Errors

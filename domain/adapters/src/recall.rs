@@ -154,28 +154,22 @@ async fn candidates(
 
     let lexical = lexical_arm(connection, query, Source::Memory).await?;
     let best = best(&lexical);
-    let memories = memories::nearest(
-        connection,
-        query.user,
-        query.vector,
-        query.kinds,
-        limit,
-        &best,
-    )
-    .await?;
+    let among = memories::Among {
+        kinds: query.kinds,
+        conversation: query.conversation,
+        decay,
+    };
+    let memories =
+        memories::nearest(connection, query.user, query.vector, &among, limit, &best).await?;
     for (memory, similarity) in memories {
-        let conversation =
-            |id: ConversationId| memory.sources.iter().any(|s| s.conversation_id == id);
-        let importance_now = memory.importance_now(decay, now);
-        if importance_now < decay.fade_below || !query.conversation.is_none_or(conversation) {
-            continue;
-        }
+        // To a null vector it is no number, and no event can hold that.
+        let similarity = similarity.filter(|similarity| similarity.is_finite());
         let candidate = Candidate {
             id: memory.memory_id,
             content: memory.content.clone(),
             similarity,
             lexical: lexical.get(&memory.memory_id).copied().unwrap_or(0.0),
-            importance_now,
+            importance_now: memory.importance_now(decay, now),
         };
         items.insert(
             memory.memory_id,
@@ -198,6 +192,7 @@ async fn candidates(
     )
     .await?;
     for (message, similarity) in messages {
+        let similarity = similarity.filter(|similarity| similarity.is_finite());
         let candidate = Candidate {
             id: message.message_id,
             content: message.content.clone(),
@@ -227,6 +222,7 @@ async fn lexical_arm(
 fn best(scores: &HashMap<Uuid, f64>) -> Vec<Uuid> {
     let mut scores: Vec<(Uuid, f64)> = scores.iter().map(|(id, score)| (*id, *score)).collect();
     scores.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-    scores.truncate(CANDIDATES);
+    // More than are ranked, as kinds and conversations are looked at later.
+    scores.truncate(4 * CANDIDATES);
     scores.into_iter().map(|(id, _)| id).collect()
 }

@@ -12,17 +12,17 @@ use opentelemetry::trace::{TraceContextExt, TracerProvider};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracerProvider;
-use tracing::Span;
+use tracing::{Metadata, Span, Subscriber};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::filter::EnvFilter;
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry};
 
 use crate::config::{Config, LogFormat};
 
 /// Libraries that would write message text into the log: never, whatever `RUST_LOG` says.
-const MUTED: [&str; 2] = ["async_openai=off", "eventsource_stream=off"];
+const MUTED: [&str; 2] = ["async_openai", "eventsource_stream"];
 /// Libraries whose `info` is noise.
 const QUIET: &str = "sqlx=warn,apalis=warn,apalis_core=warn,apalis_postgres=warn,hyper=warn,reqwest=warn,ort=warn,\
                      opentelemetry=warn,opentelemetry_sdk=warn,opentelemetry-otlp=warn,poem=warn";
@@ -63,6 +63,7 @@ pub fn init(config: &Config, service: &'static str) -> Result<Telemetry, String>
     // A second call (tests) keeps the first subscriber.
     let _ = Registry::default()
         .with(filter(config)?)
+        .with(Muted)
         .with(logs)
         .with(traces)
         .try_init();
@@ -74,16 +75,19 @@ fn filter(config: &Config) -> Result<EnvFilter, String> {
         .ok()
         .filter(|text| !text.trim().is_empty());
     let wanted = wanted.unwrap_or_else(|| format!("{},{QUIET}", config.log_level));
-    let mut filter = EnvFilter::try_new(wanted)
-        .map_err(|error| format!("RUST_LOG can't be parsed: {error}; for example RUST_LOG=info"))?;
-    for muted in MUTED {
-        filter = filter.add_directive(
-            muted
-                .parse()
-                .map_err(|_| format!("the directive {muted} is malformed"))?,
-        );
+    EnvFilter::try_new(wanted)
+        .map_err(|error| format!("RUST_LOG can't be parsed: {error}; for example RUST_LOG=info"))
+}
+
+/// Keeps the muted libraries out of logs and traces.
+struct Muted;
+
+impl<S: Subscriber> Layer<S> for Muted {
+    fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
+        !MUTED
+            .iter()
+            .any(|library| metadata.target().starts_with(library))
     }
-    Ok(filter)
 }
 
 fn provider(service: &'static str) -> Result<Option<SdkTracerProvider>, String> {

@@ -17,7 +17,7 @@ impl Job for EmbedJob {
         self.traceparent.as_deref()
     }
 
-    async fn perform(&self, context: &Context) -> anyhow::Result<()> {
+    async fn perform(&self, context: &Context, _attempt: usize) -> anyhow::Result<()> {
         let core = &context.core;
         let mut by_stream: BTreeMap<&str, Vec<i64>> = BTreeMap::new();
         for (stream, version) in &self.events {

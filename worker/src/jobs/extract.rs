@@ -47,14 +47,15 @@ impl Job for ExtractJob {
         self.traceparent.as_deref()
     }
 
-    async fn perform(&self, context: &Context) -> anyhow::Result<()> {
-        let extraction = Extraction { job: self, context };
+    async fn perform(&self, context: &Context, attempt: usize) -> anyhow::Result<()> {
+        let extraction = Extraction {
+            job: self,
+            context,
+            attempt,
+        };
         while let Some(portion) = extraction.next_portion().await? {
             let found = extraction.find(&portion).await?;
             extraction.append(&portion, found).await?;
-            if portion.through_version >= self.through_version {
-                break;
-            }
         }
         Ok(())
     }
@@ -64,11 +65,15 @@ impl Job for ExtractJob {
 struct Extraction<'a> {
     job: &'a ExtractJob,
     context: &'a Context,
+    /// From 1. What failed is tried again in smaller portions: one message may be at fault.
+    attempt: usize,
 }
 
 /// Messages of the user that are read together.
 struct Portion {
     messages: Vec<SaidMessage>,
+    /// The version of the conversation after which this portion begins.
+    after_version: i64,
     /// The version of the conversation up to which this portion reads.
     through_version: i64,
 }
@@ -101,13 +106,15 @@ impl Extraction<'_> {
         let zone = messages::timezone(&core.derived, self.job.user).await?;
         let mut portion = Portion {
             messages: Vec::new(),
+            after_version: cursor,
             through_version: cursor,
         };
+        let together = (TOGETHER >> (self.attempt - 1).min(8)).max(1);
         let mut characters = 0;
         for recorded in &tail {
             if let Event::UserMessageReceived(event) = &recorded.event {
                 characters += event.content.chars().count();
-                let full = portion.messages.len() == TOGETHER || characters > MAX_CHARACTERS;
+                let full = portion.messages.len() >= together || characters > MAX_CHARACTERS;
                 if full && !portion.messages.is_empty() {
                     break;
                 }
@@ -286,17 +293,18 @@ impl Extraction<'_> {
             .map(|message| message.content.clone())
             .collect();
         let vectors = vectors::of(&core.derived, &core.embedder, self.job.user, texts).await?;
+        let mut connection = core.derived.acquire().await?;
         let mut known: Vec<KnownStatement> = Vec::new();
         for (message, vector) in portion.messages.iter().zip(vectors) {
-            for memory in memories::related(
-                &core.derived,
+            let related = memories::related(
+                &mut connection,
                 self.job.user,
                 &message.content,
                 None,
                 &vector,
-            )
-            .await?
-            {
+                &[],
+            );
+            for memory in related.await? {
                 if known.len() < MAX_KNOWN && known.iter().all(|other| other.id != memory.id) {
                     known.push(KnownStatement {
                         id: memory.id,
@@ -315,7 +323,8 @@ impl Extraction<'_> {
             let (version, cursor) =
                 memories::extraction_state(&core.derived, self.job.user, self.job.conversation)
                     .await?;
-            if cursor >= portion.through_version {
+            if cursor != portion.after_version {
+                // Somebody else has read some of these messages: begin again from there.
                 return Ok(());
             }
             let decision = self.decide(&found).await?;
@@ -332,9 +341,9 @@ impl Extraction<'_> {
                 )
                 .await
             {
-                Ok(_) => {
+                Ok(appended) => {
                     vectors::keep(&core.derived, self.job.user, &vectors).await?;
-                    return Ok(());
+                    return self.wait_for_projection(appended.version).await;
                 }
                 Err(AppendError::Conflict { actual }) => self.wait_for_projection(actual).await?,
                 // Erased in the meantime: there is nobody to remember anything about.
@@ -346,15 +355,17 @@ impl Extraction<'_> {
     }
 
     async fn decide(&self, found: &Found) -> anyhow::Result<Decision> {
+        let mut connection = self.context.core.derived.acquire().await?;
         let mut known: Vec<Known> = Vec::new();
         for (candidate, vector) in &found.candidates {
             let subject = candidate.subject.as_deref();
             let related = memories::related(
-                &self.context.core.derived,
+                &mut connection,
                 self.job.user,
                 &candidate.content,
                 subject,
                 vector,
+                &candidate.replaces,
             )
             .await?;
             for memory in related {

@@ -130,7 +130,12 @@ trait Job: Serialize + DeserializeOwned + Send + Sync + Unpin + 'static {
 
     fn traceparent(&self) -> Option<&str>;
 
-    fn perform(&self, context: &Context) -> impl Future<Output = anyhow::Result<()>> + Send;
+    /// Does the job; `attempt` counts from 1.
+    fn perform(
+        &self,
+        context: &Context,
+        attempt: usize,
+    ) -> impl Future<Output = anyhow::Result<()>> + Send;
 }
 
 /// Works a queue until shutdown. A worker that ends (a payload that it can't read, a database that
@@ -185,10 +190,13 @@ async fn perform<J: Job>(
             // A job that takes its process down is handed out again without end otherwise.
             return Err("the job was given up: it never came to an end".into());
         }
-        let performing = AssertUnwindSafe(job.perform(&context)).catch_unwind();
+        let performing = AssertUnwindSafe(job.perform(&context, attempt.current().max(1)));
         let performed = tokio::select! {
-            performed = performing => performed,
-            () = context.out_of_time() => Ok(Err(anyhow::anyhow!("the process stops"))),
+            performed = performing.catch_unwind() => performed,
+            () = context.out_of_time() => {
+                queue::hand_back(&context.core.derived, &id.to_string()).await?;
+                return Err("the process stops; the job is handed back".into());
+            }
         };
         let performed = performed.unwrap_or_else(|_| Err(anyhow::anyhow!("the job panicked")));
         let Err(error) = performed else { return Ok(()) };

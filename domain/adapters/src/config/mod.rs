@@ -286,8 +286,8 @@ impl Config {
             short_term_memory_ttl: Duration::from_secs(v.parse(
                 "SHORT_TERM_MEMORY_TTL_SECONDS",
                 86_400,
-                |n| *n > 0,
-                "a number of seconds above 0",
+                |n| (1..=31_536_000).contains(n),
+                "a number of seconds from 1 to 31536000",
                 "86400",
             )?),
             long_term_memory_top_k: v.parse(
