@@ -1,6 +1,7 @@
 //! Every error of the API, as `application/problem+json` (RFC 9457): one place to learn them all.
 
 use companion_adapters::event_store::{AppendError, ReadError};
+use companion_adapters::lost_replies::EndError;
 use companion_domain::prompt::TooLong;
 use poem::error::{MethodNotAllowedError, NotFoundError, ReadBodyError, ResponseError};
 use poem::http::{StatusCode, header};
@@ -318,6 +319,15 @@ impl From<ReadError> for Problem {
                 tracing::error!("the log can't be read: {other}");
                 Self::internal()
             }
+        }
+    }
+}
+
+impl From<EndError> for Problem {
+    fn from(error: EndError) -> Self {
+        match error {
+            EndError::Read(error) => error.into(),
+            EndError::Append(error) => error.into(),
         }
     }
 }

@@ -847,3 +847,55 @@ async fn a_redis_that_is_not_there_is_done_without() {
     );
     assert_eq!(app.memories("alice").await, ["User has a greyhound"]);
 }
+
+#[tokio::test]
+async fn a_faded_memory_is_kept_but_neither_listed_nor_recalled() {
+    let app = App::start().await;
+    tell(
+        &app,
+        "alice",
+        "I love walnut cake",
+        "User loves walnut cake",
+    )
+    .await;
+    let long_ago = "UPDATE memories SET last_reinforced_at = now() - interval '20 years'";
+    sqlx::query(long_ago).execute(&app.core.pool).await.unwrap();
+
+    assert!(list(&app, "alice", "").await.is_empty());
+    let all = list(&app, "alice", "include_inactive=true").await;
+    assert_eq!(all[0]["state"], "faded");
+    assert!(all[0]["importance_now"].as_f64().unwrap() < 0.05);
+    let found = search(&app, "alice", json!({"query": "walnut cake"})).await;
+    assert!(found.is_empty(), "{found:?}");
+    app.chat("alice", "Do I love walnut cake?", None).await;
+    assert!(!app.last_prompt().contains("User loves walnut cake"));
+}
+
+#[tokio::test]
+async fn a_search_within_a_conversation_finds_what_others_would_push_aside() {
+    let app = App::start().await;
+    let first = tell(&app, "alice", "I love tea", "User loves tea").await;
+    for kind in ["green", "black", "white"] {
+        let said = format!("I love {kind} tea");
+        tell(&app, "alice", &said, &format!("User loves {kind} tea")).await;
+    }
+    let body = json!({"query": "green tea", "top_k": 1, "conversation_id": first});
+    assert_eq!(
+        contents(&search(&app, "alice", body).await),
+        ["User loves tea"]
+    );
+}
+
+#[tokio::test]
+async fn a_replaced_fact_is_closed_however_far_its_words_are_from_the_new_ones() {
+    let app = App::start().await;
+    tell(&app, "alice", "I am a vegetarian", "User is a vegetarian").await;
+    let mut change = statement("User eats steak every Sunday");
+    change["replaces"] = json!([1]);
+    app.llm.next_extraction(answer(&[change]));
+    app.chat("alice", "I eat steak every Sunday", None).await;
+    assert_eq!(
+        app.memories("alice").await,
+        ["User eats steak every Sunday"]
+    );
+}

@@ -1,6 +1,7 @@
 //! The service as operators and newcomers see it: health and documentation.
 
 use companion_tests::app::{App, variables};
+use companion_tests::eventually::eventually;
 use companion_tests::llm::ScriptedLlm;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -223,4 +224,33 @@ async fn the_documentation_works_without_the_internet() {
             "{path} loads from elsewhere"
         );
     }
+}
+
+#[tokio::test]
+async fn a_projection_that_failed_catches_up_without_another_event() {
+    let app = App::start().await;
+    app.settle().await;
+    let mut lock = app.core.pool.begin().await.unwrap();
+    sqlx::query("LOCK TABLE conversations IN SHARE MODE")
+        .execute(&mut *lock)
+        .await
+        .unwrap();
+    app.chat("alice", "hello", None).await;
+    // The lock has no transaction id, so it does not hold the feed back. The projection waits for it; its connection is cut off in the middle of its transaction.
+    let waiting = "SELECT pg_terminate_backend(pid) FROM pg_locks
+                   WHERE NOT granted AND relation = 'conversations'::regclass LIMIT 1";
+    eventually(|| async {
+        let cut: Option<bool> = sqlx::query_scalar(waiting)
+            .fetch_optional(&app.core.pool)
+            .await
+            .unwrap();
+        cut.filter(|cut| *cut)
+            .map(|_| ())
+            .ok_or_else(|| "nobody waits yet".to_owned())
+    })
+    .await;
+    lock.rollback().await.unwrap();
+    app.settle().await;
+    let (_, list) = app.get("alice", "/conversations").await;
+    assert_eq!(list["total"], 1);
 }

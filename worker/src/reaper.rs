@@ -3,11 +3,8 @@
 use std::time::{Duration, Instant};
 
 use companion_adapters::core::Core;
-use companion_adapters::event_store::{AppendError, Expected};
 use companion_adapters::progress::PROCESS_TTL;
-use companion_adapters::{messages, queue};
-use companion_domain::events::{FailureReason, Metadata};
-use companion_domain::ids::{ConversationId, ReplyId, StreamId, UserId};
+use companion_adapters::{lost_replies, queue};
 use tokio_util::sync::CancellationToken;
 
 const EVERY: Duration = Duration::from_secs(2);
@@ -49,49 +46,17 @@ async fn sweep(core: &Core) -> Result<(), sqlx::Error> {
 }
 
 async fn reap(core: &Core) -> Result<(), sqlx::Error> {
-    for (conversation, user, reply) in messages::orphaned_replies(&core.derived).await? {
+    for lost in lost_replies::of_crashed_processes(&core.derived).await? {
         // One that can't be ended must not keep the others open.
-        if let Err(error) = end(
-            core,
-            ConversationId(conversation),
-            UserId(user),
-            ReplyId(reply),
-        )
-        .await
-        {
-            tracing::warn!(reply.id = %reply, "a crashed reply could not be ended: {error:#}");
+        match lost_replies::end_listed(core, &lost).await {
+            Ok(true) => {
+                tracing::info!(reply.id = %lost.id(), "a reply whose process crashed was recorded as interrupted");
+            }
+            Ok(false) => {}
+            Err(error) => {
+                tracing::warn!(reply.id = %lost.id(), "a crashed reply could not be ended: {error}")
+            }
         }
-    }
-    Ok(())
-}
-
-async fn end(
-    core: &Core,
-    conversation: ConversationId,
-    user: UserId,
-    reply: ReplyId,
-) -> anyhow::Result<()> {
-    let state = core.buffer.current(&core.store, conversation).await?;
-    // Refused when another reaper was first.
-    let Ok(ended) = state.fail_reply(reply, String::new(), FailureReason::ServiceStopping) else {
-        return Ok(());
-    };
-    let metadata = Metadata {
-        correlation_id: state.open_reply.as_ref().map(|open| open.message_id.0),
-        ..Metadata::default()
-    };
-    let stream = StreamId::conversation(conversation);
-    let expected = Expected::Version(state.version);
-    match core
-        .store
-        .append(&stream, user, expected, vec![(ended, metadata)], None)
-        .await
-    {
-        Ok(_) => {
-            tracing::info!(reply.id = %reply, "a reply whose process crashed was recorded as interrupted")
-        }
-        Err(AppendError::Conflict { .. } | AppendError::NoUser) => {}
-        Err(error) => return Err(error.into()),
     }
     Ok(())
 }

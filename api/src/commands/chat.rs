@@ -6,7 +6,7 @@ use companion_adapters::core::Core;
 use companion_adapters::embedder::{content_hash, message_text};
 use companion_adapters::event_store::{AppendError, Expected};
 use companion_adapters::recall::{self, Found, Query};
-use companion_adapters::{progress, vectors};
+use companion_adapters::{lost_replies, progress, vectors};
 use companion_domain::conversation::{Conversation, OpenReply, Refusal, Role, SendMessage};
 use companion_domain::events::Metadata;
 use companion_domain::ids::{ConversationId, ExternalUserId, MessageId, ReplyId, StreamId, UserId};
@@ -273,7 +273,14 @@ async fn end_if_orphaned(
     if alive {
         return Err(Problem::busy(open.reply_id.0));
     }
-    reply::end_lost(app, command.user, command.conversation_id, open.reply_id).await
+    lost_replies::end(
+        &app.core,
+        command.user,
+        command.conversation_id,
+        open.reply_id,
+    )
+    .await?;
+    Ok(())
 }
 
 /// Finds the memories for a message. When that fails the user still gets a reply.

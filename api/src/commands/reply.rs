@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use companion_adapters::event_store::{AppendError, Expected};
 use companion_adapters::llm::{self, LlmFailure, Piece, Sampling};
-use companion_adapters::messages;
+use companion_adapters::lost_replies;
 use companion_adapters::recall::{Found, Item};
 use companion_domain::conversation::{Message, Refusal};
 use companion_domain::events::{Event, FailureReason, Metadata, RecalledMemory, ReplyStarted};
@@ -57,51 +57,12 @@ pub(crate) fn start(
     app.replies.run(claim, make.instrument(span));
 }
 
-/// Ends a reply that nobody is at work on any more; one that has ended stays as it is.
-pub(crate) async fn end_lost(
-    app: &App,
-    user: UserId,
-    conversation: ConversationId,
-    reply: ReplyId,
-) -> Result<(), Problem> {
-    let core = &app.core;
-    let state = core.buffer.current(&core.store, conversation).await?;
-    let reason = FailureReason::ServiceStopping;
-    let Ok(ended) = state.fail_reply(reply, String::new(), reason) else {
-        return Ok(());
-    };
-    let metadata = Metadata {
-        correlation_id: state.open_reply.as_ref().map(|open| open.message_id.0),
-        ..Metadata::default()
-    };
-    let stream = StreamId::conversation(conversation);
-    let expected = Expected::Version(state.version);
-    let events = vec![(ended, metadata)];
-    match core
-        .store
-        .append(&stream, user, expected, events, None)
-        .await
-    {
-        // Somebody else ended it.
-        Ok(_) | Err(AppendError::Conflict { .. }) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
-}
-
 /// Ends the replies that this process began and is not at work on any more, as their end could not
 /// be stored.
-pub(crate) async fn end_own_lost(app: &App) -> Result<(), Problem> {
-    for (conversation, user, reply) in
-        messages::running_replies(&app.core.pool, app.process).await?
-    {
-        if !app.replies.is_running(ReplyId(reply)) {
-            end_lost(
-                app,
-                UserId(user),
-                ConversationId(conversation),
-                ReplyId(reply),
-            )
-            .await?;
+pub(crate) async fn end_own_lost(app: &App) -> anyhow::Result<()> {
+    for running in lost_replies::running_in(&app.core.pool, app.process).await? {
+        if !app.replies.is_running(running.id()) {
+            lost_replies::end_listed(&app.core, &running).await?;
         }
     }
     Ok(())

@@ -11,6 +11,19 @@ use uuid::Uuid;
 use crate::telemetry;
 use crate::vault::{Binding, DataKey, Vault, VaultError};
 
+/// The query for [`EventRow`]s, with its conditions.
+macro_rules! select_events {
+    ($conditions:literal) => {
+        concat!(
+            "SELECT e.position, e.xid::text::bigint AS xid, e.event_id, e.stream_id, e.version, e.user_id, e.type,
+                    e.schema_version, e.key_id, e.payload, e.meta, e.recorded_at
+             FROM events e ",
+            $conditions
+        )
+    };
+}
+pub(crate) use select_events;
+
 /// The version of the software, for the metadata of events.
 const CODE_VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -197,11 +210,9 @@ impl EventStore {
         after_version: i64,
     ) -> Result<Vec<Recorded>, ReadError> {
         let mut connection = self.pool.acquire().await?;
-        let rows: Vec<EventRow> = sqlx::query_as(
-            "SELECT position, xid::text::bigint AS xid, event_id, stream_id, version, user_id, type, schema_version,
-                    key_id, payload, meta, recorded_at
-             FROM events WHERE stream_id = $1 AND version > $2 ORDER BY version",
-        )
+        let rows: Vec<EventRow> = sqlx::query_as(select_events!(
+            "WHERE e.stream_id = $1 AND e.version > $2 ORDER BY e.version"
+        ))
         .bind(stream.as_str())
         .bind(after_version)
         .fetch_all(&mut *connection)
@@ -223,11 +234,9 @@ impl EventStore {
         versions: &[i64],
     ) -> Result<Vec<Recorded>, ReadError> {
         let mut connection = self.pool.acquire().await?;
-        let rows: Vec<EventRow> = sqlx::query_as(
-            "SELECT position, xid::text::bigint AS xid, event_id, stream_id, version, user_id, type, schema_version,
-                    key_id, payload, meta, recorded_at
-             FROM events WHERE stream_id = $1 AND version = ANY($2) ORDER BY version",
-        )
+        let rows: Vec<EventRow> = sqlx::query_as(select_events!(
+            "WHERE e.stream_id = $1 AND e.version = ANY($2) ORDER BY e.version"
+        ))
         .bind(stream.as_str())
         .bind(versions)
         .fetch_all(&mut *connection)

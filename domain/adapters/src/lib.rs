@@ -9,6 +9,7 @@ pub mod embedder;
 pub mod event_store;
 pub mod lexicon;
 pub mod llm;
+pub mod lost_replies;
 pub mod memories;
 pub mod messages;
 pub mod parts;

@@ -393,25 +393,6 @@ pub async fn nearest(
         .collect())
 }
 
-/// Running replies whose process is not seen any more: conversation, user and reply.
-///
-/// # Errors
-/// When the database fails.
-pub async fn orphaned_replies(
-    executor: impl PgExecutor<'_>,
-) -> Result<Vec<(Uuid, Uuid, Uuid)>, sqlx::Error> {
-    sqlx::query_as(
-        "SELECT m.conversation_id, m.user_id, m.message_id FROM messages m
-         WHERE m.reply_status = 'running' AND NOT EXISTS (
-             SELECT FROM processes p
-             WHERE p.process_id = m.lease AND p.seen_at > now() - make_interval(secs => $1))
-         ORDER BY m.created_at DESC LIMIT 100",
-    )
-    .bind(crate::progress::PROCESS_TTL.as_secs_f64())
-    .fetch_all(executor)
-    .await
-}
-
 /// Whether a reply to this user runs.
 ///
 /// # Errors
@@ -422,21 +403,5 @@ pub async fn is_replying(executor: impl PgExecutor<'_>, user: UserId) -> Result<
     )
     .bind(user.0)
     .fetch_one(executor)
-    .await
-}
-
-/// The replies that a process has begun and that have not ended: conversation, user and reply.
-///
-/// # Errors
-/// When the database fails.
-pub async fn running_replies(
-    executor: impl PgExecutor<'_>,
-    process: Uuid,
-) -> Result<Vec<(Uuid, Uuid, Uuid)>, sqlx::Error> {
-    sqlx::query_as(
-        "SELECT conversation_id, user_id, message_id FROM messages WHERE reply_status = 'running' AND lease = $1",
-    )
-    .bind(process)
-    .fetch_all(executor)
     .await
 }

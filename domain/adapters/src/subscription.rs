@@ -7,7 +7,7 @@
 use companion_domain::events::Recorded;
 use sqlx::PgConnection;
 
-use crate::event_store::{self, EventRow, ReadError};
+use crate::event_store::{self, EventRow, ReadError, select_events};
 use crate::vault::Vault;
 
 /// The subscription that builds the read models.
@@ -116,11 +116,10 @@ pub async fn read_page(
     limit: i64,
 ) -> Result<Page, ReadError> {
     let rows: Vec<EventRow> = sqlx::query_as(
-        "SELECT position, xid::text::bigint AS xid, event_id, stream_id, version, user_id, type, schema_version,
-                key_id, payload, meta, recorded_at
-         FROM events e
-         WHERE (e.xid, e.position) > ($1::text::xid8, $2) AND e.xid < pg_snapshot_xmin(pg_current_snapshot())
-         ORDER BY e.xid, e.position LIMIT $3",
+        select_events!(
+            "WHERE (e.xid, e.position) > ($1::text::xid8, $2) AND e.xid < pg_snapshot_xmin(pg_current_snapshot())
+             ORDER BY e.xid, e.position LIMIT $3"
+        ),
     )
     .bind(after.xid.to_string())
     .bind(after.position)
