@@ -290,7 +290,9 @@ async fn a_wrong_setting_ends_the_process_with_one_clear_line() {
         "postgres://companion:hunter2@127.0.0.1:{}/companion",
         free_port()
     );
-    let stranger = good["POSTGRES_URL"].replace("companion:postgres@", "companion:hunter2@");
+    let mut stranger = reqwest::Url::parse(&good["POSTGRES_URL"]).unwrap();
+    stranger.set_password(Some("hunter2")).unwrap();
+    let stranger = stranger.to_string();
     let missing = good["POSTGRES_URL"].rsplit_once('/').unwrap().0.to_owned() + "/no_such_database";
     for binary in ["companion-api", "companion-worker"] {
         for (name, value, says) in [
