@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::jobs::Bell;
 
-/// How long running jobs may take to finish when the process stops; later they are handed back.
+/// How long the background work may take to finish or to hand back its jobs when the process stops.
 const STOP_WITHIN: Duration = Duration::from_secs(30);
 
 /// Runs the background work until `shutdown`, then finishes or hands back running jobs.

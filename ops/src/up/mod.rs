@@ -130,13 +130,15 @@ async fn serve(
 
     let (mut api_ended, mut worker_ended) = (false, false);
     let result = tokio::select! {
+        // Told to stop, the others end too: that is not by themselves.
+        biased;
+        () = stop.cancelled() => Ok(()),
         ended = &mut api => { api_ended = true; unexpected("the API", ended) }
         ended = &mut worker => { worker_ended = true; unexpected("the worker", ended) }
         error = helpers.failed() => Err(error),
-        () = stop.cancelled() => Ok(()),
     };
     if result.is_ok() {
-        note("Stopping; running replies and jobs have 30 s to finish. A second Ctrl-C ends them.");
+        note("Stopping; running replies have 30 s to finish. A second Ctrl-C ends them.");
     }
     // The others stop too, whatever the reason.
     stop.cancel();

@@ -56,6 +56,9 @@ impl Job for ExtractJob {
         while let Some(portion) = extraction.next_portion().await? {
             let found = extraction.find(&portion).await?;
             extraction.append(&portion, found).await?;
+            if portion.is_last {
+                break;
+            }
         }
         Ok(())
     }
@@ -76,6 +79,8 @@ struct Portion {
     after_version: i64,
     /// The version of the conversation up to which this portion reads.
     through_version: i64,
+    /// Whether nothing was left to read behind it.
+    is_last: bool,
 }
 
 /// What was found in a portion, and how.
@@ -108,6 +113,7 @@ impl Extraction<'_> {
             messages: Vec::new(),
             after_version: cursor,
             through_version: cursor,
+            is_last: true,
         };
         let together = (TOGETHER >> (self.attempt - 1).min(8)).max(1);
         let mut characters = 0;
@@ -116,6 +122,7 @@ impl Extraction<'_> {
                 characters += event.content.chars().count();
                 let full = portion.messages.len() >= together || characters > MAX_CHARACTERS;
                 if full && !portion.messages.is_empty() {
+                    portion.is_last = false;
                     break;
                 }
                 portion.messages.push(SaidMessage {
@@ -343,7 +350,11 @@ impl Extraction<'_> {
             {
                 Ok(appended) => {
                     vectors::keep(&core.derived, self.job.user, &vectors).await?;
-                    return self.wait_for_projection(appended.version).await;
+                    if !portion.is_last {
+                        // The next portion begins at the projected cursor.
+                        self.wait_for_projection(appended.version).await?;
+                    }
+                    return Ok(());
                 }
                 Err(AppendError::Conflict { actual }) => self.wait_for_projection(actual).await?,
                 // Erased in the meantime: there is nobody to remember anything about.
