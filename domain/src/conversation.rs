@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::events::{
-    ConversationStarted, Event, FailureReason, Recorded, ReplyCompleted, ReplyFailed,
-    UserMessageReceived,
+    ConversationDeleted, ConversationRenamed, ConversationReset, ConversationStarted,
+    ConversationSummarised, Event, FailureReason, Recorded, ReplyCancelled, ReplyCompleted,
+    ReplyFailed, ReplyRequested, UserMessageReceived,
 };
 use crate::ids::{ConversationId, MessageId, ReplyId, UserId};
 
@@ -55,6 +56,20 @@ pub struct OpenReply {
     pub message_id: MessageId,
     /// The process that makes it.
     pub lease: Uuid,
+    /// Whether the conversation was reset meanwhile, so that the reply stays out of the context.
+    #[serde(default)]
+    pub outdated: bool,
+}
+
+/// What was said before the last messages, in short.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    /// The summary.
+    pub text: String,
+    /// The last message that it covers.
+    pub through: MessageId,
+    /// The model that wrote it.
+    pub model: Option<String>,
 }
 
 /// The state of a conversation, evolved from its stream.
@@ -68,6 +83,16 @@ pub struct Conversation {
     pub open_reply: Option<OpenReply>,
     /// The last messages, oldest first, as many as were asked to be kept.
     pub messages: VecDeque<Message>,
+    /// The last message of the user, unless something came between: a failed reply to it can be
+    /// asked for again.
+    #[serde(default)]
+    pub last_user_message: Option<MessageId>,
+    /// What was said since the last reset, in short, if that was ever asked for.
+    #[serde(default)]
+    pub summary: Option<Summary>,
+    /// Whether the user has thrown it away.
+    #[serde(default)]
+    pub deleted: bool,
 }
 
 /// Why a command is refused.
@@ -82,6 +107,9 @@ pub enum Refusal {
     /// The reply has ended already, or never began.
     #[error("the reply has ended already")]
     ReplyEnded,
+    /// Something else was said since.
+    #[error("the conversation has moved on")]
+    MovedOn,
 }
 
 /// The user says something.
@@ -109,45 +137,86 @@ impl Conversation {
     /// Takes in one event of the stream, in order, keeping at most `keep` messages.
     pub fn evolve(&mut self, recorded: &Recorded, keep: usize) {
         self.version = recorded.version;
+        let now = recorded.recorded_at;
         match &recorded.event {
             Event::ConversationStarted(_) => self.user = Some(recorded.user),
             Event::UserMessageReceived(event) => {
-                self.open_reply = Some(OpenReply {
-                    reply_id: event.reply_id,
-                    message_id: event.message_id,
-                    lease: event.lease,
-                });
-                self.push(
-                    event.message_id,
-                    Role::User,
-                    &event.content,
-                    recorded.recorded_at,
-                    keep,
-                );
+                self.open(event.reply_id, event.message_id, event.lease);
+                self.last_user_message = Some(event.message_id);
+                self.push(event.message_id, Role::User, &event.content, now, keep);
             }
-            Event::ReplyStarted(_) => {}
+            Event::ReplyRequested(event) => {
+                self.open(event.reply_id, event.message_id, event.lease);
+                // What was said in vain is no part of the talk.
+                if let Some(at) = self.messages.iter().position(|m| m.id == event.message_id) {
+                    self.messages.truncate(at + 1);
+                }
+            }
             Event::ReplyCompleted(event) => {
-                self.end_reply(event.reply_id, &event.content, recorded.recorded_at, keep);
+                self.end_reply(event.reply_id, &event.content, now, keep);
             }
-            Event::ReplyFailed(event) => {
-                self.end_reply(event.reply_id, &event.partial, recorded.recorded_at, keep);
+            Event::ReplyFailed(event) => self.end_reply(event.reply_id, &event.partial, now, keep),
+            Event::ReplyCancelled(event) => {
+                self.end_reply(event.reply_id, &event.partial, now, keep);
             }
+            Event::MessagesImported(event) => {
+                self.last_user_message = None;
+                for message in &event.messages {
+                    let (id, at) = (message.message_id, message.created_at);
+                    self.push(id, message.role, &message.content, at, keep);
+                }
+            }
+            Event::ConversationReset(_) => self.reset(),
+            Event::ConversationSummarised(event) => {
+                self.summary = Some(Summary {
+                    text: event.summary.clone(),
+                    through: event.through_message_id,
+                    model: recorded.metadata.model.clone(),
+                });
+            }
+            Event::ConversationDeleted(_) => {
+                self.reset();
+                self.open_reply = None;
+                self.deleted = true;
+            }
+            Event::ReplyStarted(_) | Event::ConversationRenamed(_) => {}
             // Facts about memories and users live in streams of their own.
             Event::MemoryRecorded(_)
             | Event::MemoryReinforced(_)
+            | Event::MemoryRevised(_)
             | Event::MemorySuperseded(_)
+            | Event::MemoryForgotten(_)
+            | Event::MemoriesCleared(_)
             | Event::ExtractionCompleted(_)
-            | Event::UserRegistered(_) => {}
+            | Event::UserRegistered(_)
+            | Event::ApiKeyIssued(_)
+            | Event::ApiKeyRevoked(_) => {}
+        }
+    }
+
+    fn open(&mut self, reply_id: ReplyId, message_id: MessageId, lease: Uuid) {
+        self.open_reply = Some(OpenReply {
+            reply_id,
+            message_id,
+            lease,
+            outdated: false,
+        });
+    }
+
+    fn reset(&mut self) {
+        self.messages.clear();
+        self.summary = None;
+        self.last_user_message = None;
+        if let Some(open) = &mut self.open_reply {
+            open.outdated = true;
         }
     }
 
     fn end_reply(&mut self, reply: ReplyId, text: &str, at: DateTime<Utc>, keep: usize) {
-        if self
-            .open_reply
-            .as_ref()
-            .is_some_and(|open| open.reply_id == reply)
+        if let Some(open) = self.open_reply.take_if(|open| open.reply_id == reply)
+            && open.outdated
         {
-            self.open_reply = None;
+            return;
         }
         self.push(reply.message(), Role::Assistant, text, at, keep);
     }
@@ -164,20 +233,33 @@ impl Conversation {
         }
     }
 
+    /// The messages before one of them, oldest first.
+    pub fn before(&self, message: MessageId) -> Vec<Message> {
+        let earlier = self.messages.iter().take_while(|m| m.id != message);
+        earlier.cloned().collect()
+    }
+
+    /// Checks that the conversation is there and this user's.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`] when it isn't, or not any more.
+    pub fn of_user(&self, user: UserId) -> Result<(), Refusal> {
+        match self.user {
+            Some(owner) if owner == user && !self.deleted => Ok(()),
+            _ => Err(Refusal::NotFound),
+        }
+    }
+
     /// Decides what follows from a message of the user.
     ///
     /// # Errors
     /// [`Refusal::NotFound`] for a conversation that is not this user's, [`Refusal::Busy`] while a
     /// reply runs.
     pub fn send_message(&self, command: SendMessage) -> Result<Vec<Event>, Refusal> {
-        match self.user {
-            None if command.begin => {}
-            Some(owner) if owner == command.user => {}
-            _ => return Err(Refusal::NotFound),
+        if self.user.is_some() || !command.begin {
+            self.of_user(command.user)?;
         }
-        if let Some(open) = &self.open_reply {
-            return Err(Refusal::Busy(open.clone()));
-        }
+        self.idle()?;
         let mut events = Vec::with_capacity(2);
         if self.user.is_none() {
             events.push(
@@ -231,6 +313,97 @@ impl Conversation {
             reason,
         }
         .into())
+    }
+
+    /// Decides what follows when the user asks again for a reply that failed.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`], [`Refusal::Busy`] while a reply runs, [`Refusal::MovedOn`] when the
+    /// message is not the last thing that was said.
+    pub fn request_reply(
+        &self,
+        user: UserId,
+        message: MessageId,
+        reply: ReplyId,
+        lease: Uuid,
+    ) -> Result<Event, Refusal> {
+        self.of_user(user)?;
+        self.idle()?;
+        if self.last_user_message != Some(message) {
+            return Err(Refusal::MovedOn);
+        }
+        Ok(ReplyRequested {
+            reply_id: reply,
+            message_id: message,
+            lease,
+        }
+        .into())
+    }
+
+    /// Decides the end of a reply that the user stops.
+    ///
+    /// # Errors
+    /// [`Refusal::ReplyEnded`] when something else ended it before.
+    pub fn cancel_reply(&self, reply: ReplyId, partial: String) -> Result<Event, Refusal> {
+        self.running(reply)?;
+        Ok(ReplyCancelled {
+            reply_id: reply,
+            partial,
+        }
+        .into())
+    }
+
+    /// Decides what follows when the user wants the short-term memory emptied. A reply that runs
+    /// goes on, and stays out of the context.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`].
+    pub fn reset_by(&self, user: UserId) -> Result<Event, Refusal> {
+        self.of_user(user)?;
+        Ok(ConversationReset {}.into())
+    }
+
+    /// Decides what follows when the user gives the conversation a title.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`].
+    pub fn rename_by(&self, user: UserId, title: String) -> Result<Event, Refusal> {
+        self.of_user(user)?;
+        Ok(ConversationRenamed { title }.into())
+    }
+
+    /// Decides what follows when the user throws the conversation away. A reply that runs is lost.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`].
+    pub fn delete_by(&self, user: UserId) -> Result<Event, Refusal> {
+        self.of_user(user)?;
+        Ok(ConversationDeleted {}.into())
+    }
+
+    /// Decides what follows when what was said has been put in short.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`].
+    pub fn summarise(
+        &self,
+        user: UserId,
+        summary: String,
+        through: MessageId,
+    ) -> Result<Event, Refusal> {
+        self.of_user(user)?;
+        Ok(ConversationSummarised {
+            summary,
+            through_message_id: through,
+        }
+        .into())
+    }
+
+    fn idle(&self) -> Result<(), Refusal> {
+        match &self.open_reply {
+            Some(open) => Err(Refusal::Busy(open.clone())),
+            None => Ok(()),
+        }
     }
 
     fn running(&self, reply: ReplyId) -> Result<(), Refusal> {
@@ -338,6 +511,69 @@ mod tests {
         let again = ended.fail_reply(reply(), String::new(), FailureReason::ServiceStopping);
         assert_eq!(again, Err(Refusal::ReplyEnded));
         assert!(ended.send_message(say("alice", false)).is_ok());
+    }
+
+    fn failed() -> Event {
+        ReplyFailed {
+            reply_id: reply(),
+            partial: "half a".to_owned(),
+            reason: FailureReason::LlmInterrupted,
+        }
+        .into()
+    }
+
+    #[test]
+    fn a_failed_reply_can_be_asked_for_again_until_something_else_is_said() {
+        let (message, again) = (MessageId(derived(&["m"])), ReplyId(derived(&["r2"])));
+        let ask = |state: &Conversation| {
+            state.request_reply(user("alice"), message, again, derived(&["process"]))
+        };
+        let state = given(begun().into_iter().chain([failed()])).0;
+        let requested = ask(&state).expect("asks");
+        let state = given(begun().into_iter().chain([failed(), requested])).0;
+        assert!(state.messages.iter().all(|m| m.content != "half a"));
+        assert!(matches!(ask(&state), Err(Refusal::Busy(open)) if open.reply_id == again));
+        let reset = given(
+            begun()
+                .into_iter()
+                .chain([failed(), ConversationReset {}.into()]),
+        )
+        .0;
+        assert_eq!(ask(&reset), Err(Refusal::MovedOn));
+    }
+
+    #[test]
+    fn a_reset_empties_the_context_and_keeps_a_running_reply_out_of_it() {
+        let reset = given(begun()).0.reset_by(user("alice")).expect("resets");
+        let completed = ReplyCompleted {
+            reply_id: reply(),
+            content: "late".to_owned(),
+        };
+        let state = given(begun().into_iter().chain([reset, completed.into()])).0;
+        assert_eq!(state.open_reply, None);
+        assert!(state.messages.is_empty());
+    }
+
+    #[test]
+    fn a_deleted_conversation_looks_like_none() {
+        let deleted = given(begun()).0.delete_by(user("alice")).expect("deletes");
+        let state = given(begun().into_iter().chain([deleted])).0;
+        let refused = Err(Refusal::NotFound);
+        assert_eq!(state.send_message(say("alice", false)), refused);
+        assert_eq!(state.of_user(user("alice")), Err(Refusal::NotFound));
+        let late = state.complete_reply(reply(), "late".to_owned());
+        assert_eq!(late, Err(Refusal::ReplyEnded));
+    }
+
+    #[test]
+    fn a_cancelled_reply_keeps_what_was_said() {
+        let cancelled = given(begun()).0.cancel_reply(reply(), "half".to_owned());
+        let state = given(begun().into_iter().chain(cancelled)).0;
+        assert_eq!(
+            state.messages.back().map(|m| m.content.as_str()),
+            Some("half")
+        );
+        assert!(state.send_message(say("alice", false)).is_ok());
     }
 
     #[test]

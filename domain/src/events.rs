@@ -9,7 +9,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::ids::{ConversationId, EventId, MemoryId, MessageId, ReplyId, StreamId, UserId};
+use crate::conversation::Role;
+use crate::ids::{
+    ApiKeyId, ConversationId, EventId, MemoryId, MessageId, ReplyId, StreamId, UserId,
+};
 use crate::memory::{MemoryKind, Source};
 
 /// Declares the events: one literal stored name and schema version for each.
@@ -85,11 +88,23 @@ events! {
     ReplyStarted = 1,
     ReplyCompleted = 1,
     ReplyFailed = 1,
+    ReplyCancelled = 1,
+    ReplyRequested = 1,
+    MessagesImported = 1,
+    ConversationRenamed = 1,
+    ConversationReset = 1,
+    ConversationSummarised = 1,
+    ConversationDeleted = 1,
     MemoryRecorded = 1,
     MemoryReinforced = 1,
+    MemoryRevised = 1,
     MemorySuperseded = 1,
+    MemoryForgotten = 1,
+    MemoriesCleared = 1,
     ExtractionCompleted = 1,
     UserRegistered = 1,
+    ApiKeyIssued = 1,
+    ApiKeyRevoked = 1,
 }
 
 /// A stored event that this version of the software can't read.
@@ -213,6 +228,77 @@ impl FailureReason {
     }
 }
 
+/// The user stopped the reply.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReplyCancelled {
+    /// The reply.
+    pub reply_id: ReplyId,
+    /// The text until then, maybe empty.
+    pub partial: String,
+}
+
+/// The user asked again for a reply to a message whose reply failed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReplyRequested {
+    /// The new reply.
+    pub reply_id: ReplyId,
+    /// The message it answers.
+    pub message_id: MessageId,
+    /// The process that holds the lease on the reply: while it lives, the reply runs.
+    pub lease: Uuid,
+}
+
+/// Messages came from another system, in the order in which they were said.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MessagesImported {
+    /// The messages, few enough to be read for facts together.
+    pub messages: Vec<ImportedMessage>,
+    /// Whether those of the user are to be read for facts.
+    pub extract: bool,
+}
+
+/// A message that was said elsewhere.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ImportedMessage {
+    /// The message.
+    pub message_id: MessageId,
+    /// Who said it.
+    pub role: Role,
+    /// The speaker's name.
+    pub name: Option<String>,
+    /// What was said, 1..=32,000 characters.
+    pub content: String,
+    /// When it was said.
+    pub created_at: DateTime<Utc>,
+    /// Its id in the system it comes from.
+    pub external_id: Option<String>,
+}
+
+/// The conversation got a title from the user.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ConversationRenamed {
+    /// The title, 1..=200 characters.
+    pub title: String,
+}
+
+/// The short-term memory of the conversation was emptied: no message and no summary from before is
+/// put before the LLM any more.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ConversationReset {}
+
+/// What was said was put in short.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ConversationSummarised {
+    /// The summary.
+    pub summary: String,
+    /// The last message that it covers.
+    pub through_message_id: MessageId,
+}
+
+/// The user threw the conversation away. Last event of its stream.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ConversationDeleted {}
+
 /// A new memory.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MemoryRecorded {
@@ -253,6 +339,21 @@ pub struct MemoryReinforced {
     pub reason: String,
 }
 
+/// The user corrected a memory. What is not given stays as it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MemoryRevised {
+    /// The memory.
+    pub memory_id: MemoryId,
+    /// The new statement, 1..=2,000 characters.
+    pub content: Option<String>,
+    /// The new kind.
+    pub kind: Option<MemoryKind>,
+    /// The new importance, 0..=1.
+    pub importance: Option<f64>,
+    /// From when its importance decays now: when it was revised.
+    pub revised_at: DateTime<Utc>,
+}
+
 /// A memory no longer holds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MemorySuperseded {
@@ -266,6 +367,27 @@ pub struct MemorySuperseded {
     pub sources: Vec<Source>,
     /// Why it counts as contradicted.
     pub reason: String,
+}
+
+/// The user asked to forget a memory.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MemoryForgotten {
+    /// The memory.
+    pub memory_id: MemoryId,
+}
+
+/// The user asked to forget what came from a conversation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MemoriesCleared {
+    /// The conversation.
+    pub conversation_id: ConversationId,
+    /// The version of its stream up to which nothing is remembered or searched any more, and
+    /// nothing is read for facts either.
+    pub through_version: i64,
+    /// The memories that rested on this conversation alone: gone.
+    pub forgotten: Vec<MemoryId>,
+    /// The memories that other conversations support too: they lose these sources and stay.
+    pub unsupported: Vec<MemoryId>,
 }
 
 /// The messages of a conversation were read for facts, up to a place; also when none were found.
@@ -302,6 +424,28 @@ pub enum ExtractionMethod {
 pub struct UserRegistered {
     /// The id by which callers name the user.
     pub external_id: String,
+}
+
+/// The user got a key for programs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ApiKeyIssued {
+    /// The key's public half.
+    pub key_id: ApiKeyId,
+    /// What the user calls it, 1..=100 characters.
+    pub name: String,
+    /// SHA-256 of the key's secret half, hexadecimal. The secret itself is nowhere.
+    pub secret_hash: String,
+    /// When it was issued.
+    pub issued_at: DateTime<Utc>,
+}
+
+/// A key is no longer accepted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ApiKeyRevoked {
+    /// The key.
+    pub key_id: ApiKeyId,
+    /// When it was revoked.
+    pub revoked_at: DateTime<Utc>,
 }
 
 /// What is known about an event besides its content. Stored in the clear: ids and figures only.

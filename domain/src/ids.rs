@@ -46,6 +46,10 @@ id!(
     MemoryId
 );
 id!(
+    /// The public half of an API key.
+    ApiKeyId
+);
+id!(
     /// One event of the log.
     EventId
 );

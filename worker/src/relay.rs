@@ -10,7 +10,7 @@ use companion_adapters::queue::{self, EmbedJob, ExtractJob, NewJob};
 use companion_adapters::subscription::{Page, RELAY};
 use companion_adapters::vectors;
 use companion_domain::conversation::Role;
-use companion_domain::events::{Event, Recorded};
+use companion_domain::events::{Event, ImportedMessage, Recorded};
 use companion_domain::ids::UserId;
 use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::jobs::Bell;
 use crate::subscription::{self, Subscriber};
 
-/// How many events one embedding job takes.
+/// How many texts one embedding job takes, unless one event has more.
 const EMBED_TOGETHER: usize = 32;
 /// How often the waiting jobs are counted.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
@@ -71,12 +71,13 @@ impl Subscriber for Relay {
 impl Relay {
     /// When a reply has ended, the turn is read for facts, once the conversation has been quiet.
     fn extract_job(&self, recorded: &Recorded) -> anyhow::Result<Option<NewJob>> {
-        if !matches!(
-            recorded.event,
-            Event::ReplyCompleted(_) | Event::ReplyFailed(_)
-        ) {
-            return Ok(None);
-        }
+        let delay = match &recorded.event {
+            Event::ReplyCompleted(_) | Event::ReplyFailed(_) | Event::ReplyCancelled(_) => {
+                self.core.config.extraction_delay
+            }
+            Event::MessagesImported(event) if event.extract => Duration::ZERO,
+            _ => return Ok(None),
+        };
         let Some(conversation) = recorded.stream.as_conversation() else {
             return Ok(None);
         };
@@ -90,7 +91,7 @@ impl Relay {
             queue: queue::EXTRACT,
             payload: serde_json::to_vec(&job)?,
             key: format!("{}:extract:1", recorded.id),
-            run_at: recorded.recorded_at + self.core.config.extraction_delay,
+            run_at: recorded.recorded_at + delay,
         }))
     }
 
@@ -101,29 +102,39 @@ impl Relay {
         transaction: &mut PgConnection,
         events: &[Recorded],
     ) -> anyhow::Result<Vec<NewJob>> {
-        let mut by_user: BTreeMap<UserId, Vec<(&Recorded, Vec<u8>)>> = BTreeMap::new();
+        let mut by_user: BTreeMap<UserId, Vec<(&Recorded, Vec<Vec<u8>>)>> = BTreeMap::new();
         for recorded in events {
-            if let Some(text) = embedded_text(&recorded.event) {
+            let texts = embedded_texts(&recorded.event);
+            if !texts.is_empty() {
+                let hashes = texts.iter().map(|text| content_hash(text)).collect();
                 by_user
                     .entry(recorded.user)
                     .or_default()
-                    .push((recorded, content_hash(&text)));
+                    .push((recorded, hashes));
             }
         }
         let mut jobs = Vec::new();
         for (user, mut said) in by_user {
-            let hashes: Vec<Vec<u8>> = said.iter().map(|(_, hash)| hash.clone()).collect();
+            let hashes: Vec<Vec<u8>> = said.iter().flat_map(|(_, hashes)| hashes.clone()).collect();
             let known = vectors::known(&mut *transaction, user, &hashes).await?;
-            said.retain(|(_, hash)| !known.contains(hash));
-            for together in said.chunks(EMBED_TOGETHER) {
-                let Some((first, _)) = together.first() else {
-                    continue;
-                };
+            for (_, hashes) in &mut said {
+                hashes.retain(|hash| !known.contains(hash));
+            }
+            said.retain(|(_, hashes)| !hashes.is_empty());
+            let mut said = said.into_iter().peekable();
+            while let Some((first, hashes)) = said.next() {
+                let (mut together, mut texts) = (vec![first], hashes.len());
+                while let Some((next, hashes)) =
+                    said.next_if(|(_, hashes)| texts + hashes.len() <= EMBED_TOGETHER)
+                {
+                    together.push(next);
+                    texts += hashes.len();
+                }
                 let job = EmbedJob {
                     user,
                     events: together
                         .iter()
-                        .map(|(r, _)| (r.stream.as_str().to_owned(), r.version))
+                        .map(|r| (r.stream.as_str().to_owned(), r.version))
                         .collect(),
                     traceparent: first.metadata.traceparent.clone(),
                 };
@@ -139,19 +150,38 @@ impl Relay {
     }
 }
 
-/// The text of an event that is to be found by its meaning.
-pub(crate) fn embedded_text(event: &Event) -> Option<String> {
+/// The texts of an event that are to be found by their meaning.
+pub(crate) fn embedded_texts(event: &Event) -> Vec<String> {
     let text = match event {
         Event::UserMessageReceived(event) => message_text(Role::User, None, &event.content),
+        Event::MessagesImported(event) => {
+            let text = |m: &ImportedMessage| message_text(m.role, m.name.as_deref(), &m.content);
+            return event.messages.iter().map(text).collect();
+        }
         Event::ReplyCompleted(event) => message_text(Role::Assistant, None, &event.content),
         Event::ReplyFailed(event) => message_text(Role::Assistant, None, &event.partial),
+        Event::ReplyCancelled(event) => message_text(Role::Assistant, None, &event.partial),
         Event::MemoryRecorded(event) => event.content.clone(),
+        Event::MemoryRevised(event) => event.content.clone().unwrap_or_default(),
         Event::ConversationStarted(_)
         | Event::ReplyStarted(_)
+        | Event::ReplyRequested(_)
+        | Event::ConversationRenamed(_)
+        | Event::ConversationReset(_)
+        | Event::ConversationSummarised(_)
+        | Event::ConversationDeleted(_)
         | Event::MemoryReinforced(_)
         | Event::MemorySuperseded(_)
+        | Event::MemoryForgotten(_)
+        | Event::MemoriesCleared(_)
         | Event::ExtractionCompleted(_)
-        | Event::UserRegistered(_) => return None,
+        | Event::UserRegistered(_)
+        | Event::ApiKeyIssued(_)
+        | Event::ApiKeyRevoked(_) => return Vec::new(),
     };
-    (!text.is_empty()).then_some(text)
+    if text.is_empty() {
+        Vec::new()
+    } else {
+        vec![text]
+    }
 }

@@ -147,6 +147,7 @@ impl Said {
         };
         let bare = Ingredients {
             system: &system,
+            summary: None,
             memories: &[],
             history: Vec::new(),
             message: &request.message,
@@ -198,6 +199,7 @@ async fn take_in(app: App, external: ExternalUserId, said: Said) -> Result<Arc<R
         message_id: command.message_id,
         reply_id: command.reply_id,
         system: said.system,
+        summary: before.summary.as_ref().map(|summary| summary.text.clone()),
         message: said.message,
         history: before.messages.iter().cloned().collect(),
     };
@@ -230,7 +232,7 @@ async fn store_message(app: &App, command: &SendMessage) -> Result<Arc<Conversat
                 end_if_orphaned(app, command, &open).await?;
                 continue;
             }
-            Err(Refusal::NotFound | Refusal::ReplyEnded) => {
+            Err(Refusal::NotFound | Refusal::ReplyEnded | Refusal::MovedOn) => {
                 return Err(Problem::not_found("conversation"));
             }
         };
@@ -302,6 +304,7 @@ async fn recall(core: Core, user: UserId, message: String) -> Vec<Found> {
         kinds: None,
         include_messages: false,
         conversation: None,
+        as_of: None,
     };
     let found = recall::for_prompt(&core.pool, &core.config.decay, &query).await;
     // The message's own vector is made now; the background need not make it again.

@@ -9,7 +9,7 @@ use companion_adapters::event_store::{AppendError, Expected};
 use companion_adapters::llm::{self, LlmFailure, Piece, Sampling};
 use companion_adapters::lost_replies;
 use companion_adapters::recall::{Found, Item};
-use companion_domain::conversation::{Message, Refusal};
+use companion_domain::conversation::Message;
 use companion_domain::events::{Event, FailureReason, Metadata, RecalledMemory, ReplyStarted};
 use companion_domain::ids::{ConversationId, MemoryId, MessageId, ReplyId, StreamId, UserId};
 use companion_domain::prompt::{self, Ingredients, MemoryNote, Prompt};
@@ -36,6 +36,8 @@ pub(crate) struct Assignment {
     pub(crate) message_id: MessageId,
     pub(crate) reply_id: ReplyId,
     pub(crate) system: String,
+    /// What was said before `history`, in short.
+    pub(crate) summary: Option<String>,
     pub(crate) message: String,
     pub(crate) history: Vec<Message>,
 }
@@ -107,6 +109,7 @@ impl Task {
         let notes: Vec<MemoryNote> = recalled.iter().filter_map(memory_note).collect();
         prompt::assemble(Ingredients {
             system: &self.assignment.system,
+            summary: self.assignment.summary.as_deref(),
             memories: &notes,
             history: self.assignment.history.clone(),
             message: &self.assignment.message,
@@ -217,7 +220,7 @@ impl Task {
             let ended = match decided {
                 Ok(event) => event,
                 // It was stored, and only the answer was lost; or it was taken for lost and ended.
-                Err(Refusal::ReplyEnded | Refusal::NotFound | Refusal::Busy(_)) => {
+                Err(_) => {
                     return self.how_it_ended(state.version).await;
                 }
             };

@@ -188,6 +188,7 @@ impl MemoriesApi {
             kind: kind.0.map(MemoryKind::from),
             conversation: conversation_id.0.map(ConversationId),
             include_inactive: include_inactive.0.unwrap_or(false),
+            as_of: None,
         };
         let lag = page::wait_for_own_writes(&app.core, user).await?;
         let mut connection = app.core.pool.acquire().await?;
@@ -238,6 +239,7 @@ impl MemoriesApi {
             kinds: kinds.as_deref(),
             include_messages: request.include_messages.unwrap_or(false),
             conversation: request.conversation_id.map(ConversationId),
+            as_of: None,
         };
         let found = recall::search(&app.core.pool, &app.core.config.decay, &query).await?;
         Ok(Read::new(

@@ -1,5 +1,7 @@
 //! The event log: append to a stream, read a stream.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use companion_domain::events::{Event, Metadata, Recorded, UserRegistered};
 use companion_domain::ids::{EventId, ExternalUserId, StreamId, UserId};
@@ -26,6 +28,8 @@ pub(crate) use select_events;
 
 /// The version of the software, for the metadata of events.
 const CODE_VERSION: &str = env!("CARGO_PKG_VERSION");
+/// How long an idempotency key is kept.
+const KEPT_FOR: Duration = Duration::from_hours(24);
 
 /// What the stream must be at for an append to take place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +47,17 @@ pub struct Idempotency<'a> {
     pub key: &'a str,
     /// What the request was: the same key with another hash is refused.
     pub request_hash: &'a [u8],
+}
+
+/// Events for one stream.
+#[derive(Debug)]
+pub struct Append {
+    /// The stream.
+    pub stream: StreamId,
+    /// What it must be at.
+    pub expected: Expected,
+    /// What happened.
+    pub events: Vec<(Event, Metadata)>,
 }
 
 /// What an append did.
@@ -142,11 +157,7 @@ impl EventStore {
         }
         let stream = StreamId::user(user);
         let mut transaction = self.pool.begin().await?;
-        // What the append does first, before this transaction has an xid.
-        sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
-            .bind(stream.as_str())
-            .execute(&mut *transaction)
-            .await?;
+        lock(&mut transaction, &stream).await?;
         if self.vault.create(&mut transaction, user).await? {
             let key = self
                 .vault
@@ -199,6 +210,91 @@ impl EventStore {
         appended
     }
 
+    /// Appends to several streams of one user, all or nothing, and does `also` in the same commit.
+    ///
+    /// # Errors
+    /// [`AppendError::Conflict`] when one of the streams is not at the expected version; see
+    /// [`AppendError`].
+    pub async fn append_together(
+        &self,
+        user: UserId,
+        mut appends: Vec<Append>,
+        also: impl AsyncFnOnce(&mut PgConnection) -> Result<(), sqlx::Error> + Send,
+    ) -> Result<(), AppendError> {
+        let key = match self.vault.key(&self.pool, user).await {
+            Err(VaultError::NoKey) => return Err(AppendError::NoUser),
+            key => key?,
+        };
+        // Always in the same order, so that two of these never wait for each other.
+        appends.sort_by(|a, b| a.stream.as_str().cmp(b.stream.as_str()));
+        let mut transaction = self.pool.begin().await?;
+        for append in &appends {
+            lock(&mut transaction, &append.stream).await?;
+        }
+        for Append {
+            stream,
+            expected,
+            events,
+        } in appends
+        {
+            let batch = Batch::seal(&key, events)?;
+            let appended = batch.append(&mut transaction, &stream, user, key.id, expected, None);
+            match appended.await {
+                Ok(_) => {}
+                Err(AppendError::NoUser) => {
+                    self.vault.forget(user).await;
+                    return Err(AppendError::NoUser);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        also(&mut transaction).await?;
+        transaction.commit().await?;
+        self.appends.send_modify(|n| *n += 1);
+        Ok(())
+    }
+
+    /// What a caller's idempotency key led to in the last day, if it was used.
+    ///
+    /// # Errors
+    /// [`AppendError::KeyReused`] when it was used for another request.
+    pub async fn led_to(
+        &self,
+        user: UserId,
+        idempotency: Idempotency<'_>,
+    ) -> Result<Option<(StreamId, i64)>, AppendError> {
+        let row: Option<(Vec<u8>, String, i64, bool)> = sqlx::query_as(
+            "SELECT request_hash, stream_id, version, created_at < now() - make_interval(secs => $3)
+             FROM idempotency WHERE user_id = $1 AND key = $2",
+        )
+        .bind(user.0)
+        .bind(idempotency.key)
+        .bind(KEPT_FOR.as_secs_f64())
+        .fetch_optional(&self.pool)
+        .await?;
+        match row {
+            None => Ok(None),
+            Some((.., true)) => {
+                self.forget_keys().await?;
+                Ok(None)
+            }
+            Some((hash, ..)) if hash != idempotency.request_hash => Err(AppendError::KeyReused),
+            Some((_, stream, version, _)) => Ok(Some((StreamId::stored(stream), version))),
+        }
+    }
+
+    /// Forgets idempotency keys that are older than a day.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn forget_keys(&self) -> Result<(), sqlx::Error> {
+        sqlx::query("DELETE FROM idempotency WHERE created_at < now() - make_interval(secs => $1)")
+            .bind(KEPT_FOR.as_secs_f64())
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
     /// Reads a stream from after a version to its end, in order. Events of a key that is gone (an
     /// earlier life of an erased user) are left out.
     ///
@@ -247,6 +343,16 @@ impl EventStore {
             .flatten()
             .collect())
     }
+}
+
+/// Takes the lock on a stream that every append takes first, before the transaction has an xid: the
+/// feed goes by xids, and is to show a stream in its order.
+async fn lock(transaction: &mut PgConnection, stream: &StreamId) -> Result<(), sqlx::Error> {
+    sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
+        .bind(stream.as_str())
+        .execute(transaction)
+        .await?;
+    Ok(())
 }
 
 /// Events sealed and laid out in columns for `append_events`.
@@ -343,7 +449,7 @@ pub(crate) struct EventRow {
     event_id: Uuid,
     stream_id: String,
     version: i64,
-    user_id: Uuid,
+    pub(crate) user_id: Uuid,
     #[sqlx(rename = "type")]
     type_name: String,
     schema_version: i16,

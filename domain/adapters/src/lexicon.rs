@@ -101,6 +101,35 @@ pub async fn remove(
     Ok(())
 }
 
+/// Takes many items out of the index, in one pass over all of the user's.
+///
+/// # Errors
+/// When the database fails.
+pub async fn remove_all(
+    connection: &mut PgConnection,
+    user: UserId,
+    source: Source,
+    items: &[Uuid],
+) -> Result<(), sqlx::Error> {
+    if items.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "WITH gone AS (
+             DELETE FROM terms WHERE user_id = $1 AND source = $2 AND item_id = ANY($3) RETURNING item_id, length
+         ), items AS (SELECT DISTINCT item_id, length FROM gone)
+         UPDATE corpus_sizes c SET items = c.items - i.items, terms = c.terms - i.terms
+         FROM (SELECT count(*) AS items, coalesce(sum(length), 0) AS terms FROM items) AS i
+         WHERE c.user_id = $1 AND c.source = $2",
+    )
+    .bind(user.0)
+    .bind(source.code())
+    .bind(items)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// The occurrences of terms in a user's items, and how many items and terms there are.
 ///
 /// # Errors

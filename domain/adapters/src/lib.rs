@@ -1,11 +1,13 @@
 //! All shared I/O, one file a thing: configuration, the event log, keys, read models, buffer, job
 //! queue, LLM, embedder, telemetry.
 
+pub mod api_keys;
 pub mod buffer;
 pub mod config;
 pub mod core;
 pub mod database;
 pub mod embedder;
+pub mod erasure;
 pub mod event_store;
 pub mod lexicon;
 pub mod llm;

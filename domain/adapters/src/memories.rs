@@ -4,16 +4,19 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use companion_domain::consolidation::Known;
-use companion_domain::events::{MemoryRecorded, MemoryReinforced, MemorySuperseded, Recorded};
+use companion_domain::events::{
+    MemoriesCleared, MemoryForgotten, MemoryRecorded, MemoryReinforced, MemoryRevised,
+    MemorySuperseded, Recorded,
+};
 use companion_domain::ids::{ConversationId, MemoryId, UserId};
 use companion_domain::memory::{Decay, MemoryKind, Source};
 use pgvector::Vector as Pgvector;
 use sqlx::types::Json;
-use sqlx::{AssertSqlSafe, PgConnection, PgExecutor};
+use sqlx::{AssertSqlSafe, FromRow, PgConnection, PgExecutor, Row};
 use uuid::Uuid;
 
 use crate::embedder::content_hash;
-use crate::lexicon;
+use crate::{lexicon, vectors};
 
 /// How many memories near to a statement are weighed against it.
 const NEIGHBOURS: i64 = 8;
@@ -97,6 +100,7 @@ pub async fn record(
     .execute(&mut *connection)
     .await?;
     if added.rows_affected() == 1 {
+        note_event(connection, recorded, &[event.memory_id.0]).await?;
         let source = lexicon::Source::Memory;
         lexicon::index(
             connection,
@@ -119,6 +123,7 @@ pub async fn reinforce(
     recorded: &Recorded,
     event: &MemoryReinforced,
 ) -> Result<(), sqlx::Error> {
+    keep_past(connection, recorded, &[event.memory_id.0]).await?;
     sqlx::query(
         "UPDATE memories SET sources = sources || $3, last_reinforced_at = greatest(last_reinforced_at, $4),
              updated_at = $5, version = $6
@@ -144,6 +149,7 @@ pub async fn supersede(
     recorded: &Recorded,
     event: &MemorySuperseded,
 ) -> Result<(), sqlx::Error> {
+    keep_past(connection, recorded, &[event.memory_id.0]).await?;
     let content: Option<String> = sqlx::query_scalar(
         "UPDATE memories SET state = 'superseded', superseded_by = $3, valid_to = $4, updated_at = $5, version = $6
          WHERE user_id = $1 AND memory_id = $2 AND version < $6 RETURNING content",
@@ -168,6 +174,247 @@ pub async fn supersede(
         .await?;
     }
     Ok(())
+}
+
+/// Takes in a correction by the user.
+///
+/// # Errors
+/// When the database fails.
+pub async fn revise(
+    connection: &mut PgConnection,
+    recorded: &Recorded,
+    event: &MemoryRevised,
+) -> Result<(), sqlx::Error> {
+    keep_past(connection, recorded, &[event.memory_id.0]).await?;
+    let former: Option<(String, String)> = sqlx::query_as(
+        "UPDATE memories m SET content = coalesce($3, m.content), content_hash = coalesce($4, m.content_hash),
+             kind = coalesce($5, m.kind), importance = coalesce($6, m.importance),
+             subject = CASE WHEN $3 IS NULL THEN m.subject END, last_reinforced_at = $7, updated_at = $8, version = $9
+         FROM memories f
+         WHERE m.user_id = $1 AND m.memory_id = $2 AND m.version < $9 AND f.memory_id = m.memory_id
+         RETURNING f.content, m.state",
+    )
+    .bind(recorded.user.0)
+    .bind(event.memory_id.0)
+    .bind(&event.content)
+    .bind(event.content.as_deref().map(content_hash))
+    .bind(event.kind.map(MemoryKind::as_str))
+    .bind(event.importance)
+    .bind(event.revised_at)
+    .bind(recorded.recorded_at)
+    .bind(recorded.version)
+    .fetch_optional(&mut *connection)
+    .await?;
+    let (Some((former, state)), Some(content)) = (former, &event.content) else {
+        return Ok(());
+    };
+    if state == "live" {
+        let (user, source, id) = (recorded.user, lexicon::Source::Memory, event.memory_id.0);
+        lexicon::remove(connection, user, source, id, &former).await?;
+        lexicon::index(connection, user, source, id, content).await?;
+    }
+    Ok(())
+}
+
+/// Takes in that the user asked to forget a memory.
+///
+/// # Errors
+/// When the database fails.
+pub async fn forget(
+    connection: &mut PgConnection,
+    recorded: &Recorded,
+    event: &MemoryForgotten,
+) -> Result<(), sqlx::Error> {
+    forget_all(connection, recorded.user, &[event.memory_id.0]).await
+}
+
+/// Takes in that the user asked to forget what came from a conversation.
+///
+/// # Errors
+/// When the database fails.
+pub async fn clear(
+    connection: &mut PgConnection,
+    recorded: &Recorded,
+    event: &MemoriesCleared,
+) -> Result<(), sqlx::Error> {
+    let ids = |memories: &[MemoryId]| memories.iter().map(|id| id.0).collect::<Vec<Uuid>>();
+    forget_all(connection, recorded.user, &ids(&event.forgotten)).await?;
+    let unsupported = ids(&event.unsupported);
+    keep_past(connection, recorded, &unsupported).await?;
+    // What once supported them is not told any more, in no past state either.
+    for table in ["memories", "past_memories"] {
+        let sql = format!(
+            "UPDATE {table} SET sources = (
+                 SELECT coalesce(jsonb_agg(s ORDER BY n), '[]') FROM jsonb_array_elements(sources) WITH ORDINALITY AS e (s, n)
+                 WHERE s ->> 'conversation_id' <> $3::text)
+             WHERE user_id = $1 AND memory_id = ANY($2)"
+        );
+        sqlx::query(AssertSqlSafe(sql))
+            .bind(recorded.user.0)
+            .bind(&unsupported)
+            .bind(event.conversation_id.to_string())
+            .execute(&mut *connection)
+            .await?;
+    }
+    sqlx::query(
+        "UPDATE memories SET updated_at = $3, version = $4
+         WHERE user_id = $1 AND memory_id = ANY($2) AND version < $4",
+    )
+    .bind(recorded.user.0)
+    .bind(&unsupported)
+    .bind(recorded.recorded_at)
+    .bind(recorded.version)
+    .execute(&mut *connection)
+    .await?;
+    move_cursor(
+        connection,
+        recorded.user,
+        event.conversation_id,
+        event.through_version,
+    )
+    .await
+}
+
+/// Takes memories, all that they ever were, and what was only needed to find them, out of the tables.
+async fn forget_all(
+    connection: &mut PgConnection,
+    user: UserId,
+    memories: &[Uuid],
+) -> Result<(), sqlx::Error> {
+    if memories.is_empty() {
+        return Ok(());
+    }
+    let hashes: Vec<Vec<u8>> = sqlx::query_scalar(
+        "WITH past AS (
+             DELETE FROM past_memories WHERE user_id = $1 AND memory_id = ANY($2) RETURNING content_hash
+         ), present AS (
+             DELETE FROM memories WHERE user_id = $1 AND memory_id = ANY($2) RETURNING content_hash
+         ), events AS (
+             DELETE FROM memory_events WHERE user_id = $1 AND memory_id = ANY($2)
+         )
+         SELECT content_hash FROM past UNION SELECT content_hash FROM present",
+    )
+    .bind(user.0)
+    .bind(memories)
+    .fetch_all(&mut *connection)
+    .await?;
+    lexicon::remove_all(connection, user, lexicon::Source::Memory, memories).await?;
+    vectors::forget_unused(connection, user, &hashes).await
+}
+
+/// Keeps what memories were until this event, which is about to change them.
+async fn keep_past(
+    connection: &mut PgConnection,
+    recorded: &Recorded,
+    memories: &[Uuid],
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO past_memories SELECT m.*, $3 FROM memories m
+         WHERE m.user_id = $1 AND m.memory_id = ANY($2) AND m.version < $4
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(recorded.user.0)
+    .bind(memories)
+    .bind(recorded.recorded_at)
+    .bind(recorded.version)
+    .execute(&mut *connection)
+    .await?;
+    note_event(connection, recorded, memories).await
+}
+
+/// Notes that an event touched memories.
+async fn note_event(
+    connection: &mut PgConnection,
+    recorded: &Recorded,
+    memories: &[Uuid],
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO memory_events (memory_id, version, user_id)
+         SELECT m.memory_id, $3, m.user_id FROM memories m WHERE m.user_id = $1 AND m.memory_id = ANY($2)
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(recorded.user.0)
+    .bind(memories)
+    .bind(recorded.version)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The versions of the user's memory stream whose events touched a memory, in order.
+///
+/// # Errors
+/// When the database fails.
+pub async fn history(
+    executor: impl PgExecutor<'_>,
+    user: UserId,
+    memory: MemoryId,
+) -> Result<Vec<i64>, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT version FROM memory_events WHERE user_id = $1 AND memory_id = $2 ORDER BY version",
+    )
+    .bind(user.0)
+    .bind(memory.0)
+    .fetch_all(executor)
+    .await
+}
+
+/// The version of a user's memory stream up to which their memories are projected.
+///
+/// # Errors
+/// When the database fails.
+pub async fn stream_version(
+    executor: impl PgExecutor<'_>,
+    user: UserId,
+) -> Result<i64, sqlx::Error> {
+    let version: Option<i64> =
+        sqlx::query_scalar("SELECT version FROM memory_streams WHERE user_id = $1")
+            .bind(user.0)
+            .fetch_optional(executor)
+            .await?;
+    Ok(version.unwrap_or(0))
+}
+
+/// A memory that rests on a certain conversation, among others maybe.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Supported {
+    /// The memory.
+    pub id: MemoryId,
+    /// All that it rests on.
+    pub sources: Vec<Source>,
+    /// Whether it is live, and not faded.
+    pub live: bool,
+}
+
+/// The memories, of any state, that rest on a conversation.
+///
+/// # Errors
+/// When the database fails.
+pub async fn resting_on(
+    executor: impl PgExecutor<'_>,
+    user: UserId,
+    decay: &Decay,
+    conversation: ConversationId,
+) -> Result<Vec<Supported>, sqlx::Error> {
+    let sql = format!(
+        "SELECT m.memory_id, m.sources, m.state = 'live' AND NOT {FADED} AS live FROM memories m
+         WHERE m.user_id = $1 AND m.sources @> jsonb_build_array(jsonb_build_object('conversation_id', $5::text))
+         ORDER BY m.memory_id"
+    );
+    let rows: Vec<(Uuid, Json<Vec<Source>>, bool)> = sqlx::query_as(AssertSqlSafe(sql))
+        .bind(user.0)
+        .bind(half_lives(decay))
+        .bind(decay.fade_below)
+        .bind(Utc::now())
+        .bind(conversation.to_string())
+        .fetch_all(executor)
+        .await?;
+    let supported = |(id, sources, live): (Uuid, Json<Vec<Source>>, bool)| Supported {
+        id: MemoryId(id),
+        sources: sources.0,
+        live,
+    };
+    Ok(rows.into_iter().map(supported).collect())
 }
 
 /// Notes how far a user's memory stream has been projected.
@@ -257,7 +504,7 @@ pub async fn related(
     .await?;
     chosen.extend(and.iter().map(|id| id.0));
     #[derive(sqlx::FromRow)]
-    struct Row {
+    struct Related {
         memory_id: Uuid,
         content: String,
         subject: Option<String>,
@@ -265,7 +512,7 @@ pub async fn related(
         last_reinforced_at: DateTime<Utc>,
         embedding: Option<Pgvector>,
     }
-    let rows: Vec<Row> = sqlx::query_as(
+    let rows: Vec<Related> = sqlx::query_as(
         "SELECT m.memory_id, m.content, m.subject, m.sources, m.last_reinforced_at, v.embedding
          FROM memories m LEFT JOIN vectors v ON v.user_id = m.user_id AND v.content_hash = m.content_hash
          WHERE m.user_id = $1 AND m.state = 'live'
@@ -296,10 +543,29 @@ pub async fn related(
 }
 
 /// Whether a memory `m` has faded, as [`Memory::importance_now`] computes it; `$2` holds the
-/// half-lives by kind and `$3` the floor.
+/// half-lives by kind, `$3` the floor and `$4` the time.
 const FADED: &str = "(NOT m.explicit AND m.importance * power(2.0::float8,
-         -greatest(extract(epoch FROM now() - m.last_reinforced_at)::float8, 0) / 86400
+         -greatest(extract(epoch FROM $4 - m.last_reinforced_at)::float8, 0) / 86400
          / ($2::jsonb ->> m.kind)::float8) < $3)";
+
+/// The memories of a user `$1` as they were believed at the time `$4`.
+const BELIEVED: &str = "(SELECT *, NULL::timestamptz AS until FROM memories WHERE user_id = $1 AND updated_at <= $4
+         UNION ALL SELECT * FROM past_memories WHERE user_id = $1 AND updated_at <= $4 AND until > $4)";
+
+/// Where to look: at what is believed, or at what was.
+fn table(as_of: Option<DateTime<Utc>>) -> &'static str {
+    match as_of {
+        None => "memories",
+        Some(_) => BELIEVED,
+    }
+}
+
+/// The columns, with the state `faded` where it applies.
+fn columns() -> String {
+    let state =
+        format!(" CASE WHEN m.state = 'live' AND {FADED} THEN 'faded' ELSE m.state END AS state,");
+    COLUMNS.replacen(" state,", &state, 1)
+}
 
 /// The half-lives, for [`FADED`].
 fn half_lives(decay: &Decay) -> Json<BTreeMap<&'static str, f64>> {
@@ -308,6 +574,28 @@ fn half_lives(decay: &Decay) -> Json<BTreeMap<&'static str, f64>> {
             .map(|kind| (kind.as_str(), decay.half_life_days(kind)))
             .into(),
     )
+}
+
+/// One of a user's memories. A faded one says so.
+///
+/// # Errors
+/// When the database fails.
+pub async fn get(
+    executor: impl PgExecutor<'_>,
+    user: UserId,
+    decay: &Decay,
+    memory: MemoryId,
+) -> Result<Option<Memory>, sqlx::Error> {
+    let columns = columns();
+    let sql = format!("SELECT {columns} FROM memories m WHERE m.user_id = $1 AND m.memory_id = $5");
+    sqlx::query_as(AssertSqlSafe(sql))
+        .bind(user.0)
+        .bind(half_lives(decay))
+        .bind(decay.fade_below)
+        .bind(Utc::now())
+        .bind(memory.0)
+        .fetch_optional(executor)
+        .await
 }
 
 /// Which memories to list.
@@ -319,6 +607,8 @@ pub struct Filter {
     pub conversation: Option<ConversationId>,
     /// Superseded and faded ones too.
     pub include_inactive: bool,
+    /// As they were believed then.
+    pub as_of: Option<DateTime<Utc>>,
 }
 
 /// A user's memories, newest first, and how many there are in all. A faded one says so.
@@ -333,43 +623,40 @@ pub async fn list(
     limit: i64,
     offset: i64,
 ) -> Result<(Vec<Memory>, i64), sqlx::Error> {
-    let matches = format!(
-        "m.user_id = $1 AND ($4::text IS NULL OR m.kind = $4)
-         AND ($5::uuid IS NULL OR m.sources @> jsonb_build_array(jsonb_build_object('conversation_id', $5::text)))
-         AND ($6 OR (m.state = 'live' AND NOT {FADED}))"
+    let (table, columns) = (table(filter.as_of), columns());
+    // The total is asked for beside the page, and also when the page is empty.
+    let sql = format!(
+        "WITH matching AS (
+             SELECT {columns} FROM {table} m
+             WHERE m.user_id = $1 AND ($5::text IS NULL OR m.kind = $5)
+               AND ($6::text IS NULL OR m.sources @> jsonb_build_array(jsonb_build_object('conversation_id', $6)))
+               AND ($7 OR (m.state = 'live' AND NOT {FADED}))
+         )
+         SELECT page.*, t.total FROM (SELECT count(*) AS total FROM matching) AS t
+         LEFT JOIN LATERAL (
+             SELECT * FROM matching ORDER BY created_at DESC, version DESC, memory_id LIMIT $8 OFFSET $9
+         ) AS page ON true
+         ORDER BY page.created_at DESC, page.version DESC, page.memory_id"
     );
-    let columns = COLUMNS.replacen(
-        " state,",
-        &format!(" CASE WHEN m.state = 'live' AND {FADED} THEN 'faded' ELSE m.state END AS state,"),
-        1,
-    );
-    let kind = filter.kind.map(MemoryKind::as_str);
-    let conversation = filter.conversation.map(|c| c.0);
-    let list = format!(
-        "SELECT {columns} FROM memories m WHERE {matches}
-         ORDER BY m.created_at DESC, m.version DESC, m.memory_id LIMIT $7 OFFSET $8"
-    );
-    let memories = sqlx::query_as(AssertSqlSafe(list))
+    let rows: Vec<sqlx::postgres::PgRow> = sqlx::query(AssertSqlSafe(sql))
         .bind(user.0)
         .bind(half_lives(decay))
         .bind(decay.fade_below)
-        .bind(kind)
-        .bind(conversation)
+        .bind(filter.as_of.unwrap_or_else(Utc::now))
+        .bind(filter.kind.map(MemoryKind::as_str))
+        .bind(filter.conversation.map(|c| c.to_string()))
         .bind(filter.include_inactive)
         .bind(limit)
         .bind(offset)
-        .fetch_all(&mut *connection)
+        .fetch_all(connection)
         .await?;
-    let count = format!("SELECT count(*) FROM memories m WHERE {matches}");
-    let total = sqlx::query_scalar(AssertSqlSafe(count))
-        .bind(user.0)
-        .bind(half_lives(decay))
-        .bind(decay.fade_below)
-        .bind(kind)
-        .bind(conversation)
-        .bind(filter.include_inactive)
-        .fetch_one(connection)
-        .await?;
+    let total = rows.first().map_or(Ok(0), |row| row.try_get("total"))?;
+    let mut memories = Vec::with_capacity(rows.len());
+    for row in rows {
+        if row.try_get::<Option<Uuid>, _>("memory_id")?.is_some() {
+            memories.push(Memory::from_row(&row)?);
+        }
+    }
     Ok((memories, total))
 }
 
@@ -379,6 +666,8 @@ pub struct Among<'a> {
     pub kinds: Option<&'a [MemoryKind]>,
     /// Only with a source in this conversation.
     pub conversation: Option<ConversationId>,
+    /// As they were believed then.
+    pub as_of: Option<DateTime<Utc>>,
     /// What has faded.
     pub decay: &'a Decay,
 }
@@ -397,36 +686,38 @@ pub async fn nearest(
     and: &[Uuid],
 ) -> Result<Vec<(Memory, Option<f64>)>, sqlx::Error> {
     #[derive(sqlx::FromRow)]
-    struct Row {
+    struct Nearest {
         #[sqlx(flatten)]
         memory: Memory,
         similarity: Option<f64>,
     }
+    let table = table(among.as_of);
     // Ids and distances first, rows after: see `related`.
     let sql = format!(
         "WITH live AS (
-             SELECT m.memory_id, 1 - (v.embedding <=> $4) AS similarity FROM memories m
+             SELECT m.memory_id, 1 - (v.embedding <=> $5) AS similarity FROM {table} m
              LEFT JOIN vectors v ON v.user_id = m.user_id AND v.content_hash = m.content_hash
              WHERE m.user_id = $1 AND m.state = 'live' AND NOT {FADED}
-               AND ($5::text[] IS NULL OR m.kind = ANY($5))
-               AND ($6::uuid IS NULL OR m.sources @> jsonb_build_array(jsonb_build_object('conversation_id', $6::text)))
+               AND ($6::text[] IS NULL OR m.kind = ANY($6))
+               AND ($7::text IS NULL OR m.sources @> jsonb_build_array(jsonb_build_object('conversation_id', $7)))
          ), chosen AS (
-             (SELECT * FROM live ORDER BY similarity DESC NULLS LAST LIMIT $7)
-             UNION SELECT * FROM live WHERE memory_id = ANY($8)
+             (SELECT * FROM live ORDER BY similarity DESC NULLS LAST LIMIT $8)
+             UNION SELECT * FROM live WHERE memory_id = ANY($9)
          )
-         SELECT {COLUMNS}, similarity FROM chosen JOIN memories m USING (memory_id)"
+         SELECT {COLUMNS}, similarity FROM chosen JOIN {table} m USING (memory_id)"
     );
-    let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(sql))
+    let rows: Vec<Nearest> = sqlx::query_as(AssertSqlSafe(sql))
         .bind(user.0)
         .bind(half_lives(among.decay))
         .bind(among.decay.fade_below)
+        .bind(among.as_of.unwrap_or_else(Utc::now))
         .bind(Pgvector::from(vector.to_vec()))
         .bind(
             among
                 .kinds
                 .map(|kinds| kinds.iter().map(|kind| kind.as_str()).collect::<Vec<_>>()),
         )
-        .bind(among.conversation.map(|c| c.0))
+        .bind(among.conversation.map(|c| c.to_string()))
         .bind(limit)
         .bind(and)
         .fetch_all(connection)
@@ -435,4 +726,22 @@ pub async fn nearest(
         .into_iter()
         .map(|row| (row.memory, row.similarity))
         .collect())
+}
+
+/// The texts of the memories that were live at a time.
+///
+/// # Errors
+/// When the database fails.
+pub async fn believed(
+    executor: impl PgExecutor<'_>,
+    user: UserId,
+    as_of: DateTime<Utc>,
+) -> Result<Vec<(Uuid, String)>, sqlx::Error> {
+    let sql = BELIEVED.replace("$4", "$2");
+    let sql = format!("SELECT memory_id, content FROM {sql} AS m WHERE state = 'live'");
+    sqlx::query_as(AssertSqlSafe(sql))
+        .bind(user.0)
+        .bind(as_of)
+        .fetch_all(executor)
+        .await
 }

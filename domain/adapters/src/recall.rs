@@ -1,9 +1,11 @@
 //! Recall: the memories and messages of a user that answer a query.
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use companion_domain::ids::{ConversationId, UserId};
 use companion_domain::memory::{Decay, MemoryKind};
-use companion_domain::recall::{Candidate, Ranked, lexical_scores, rank, score};
+use companion_domain::recall::{
+    Candidate, CorpusSize, Posting, Ranked, lexical_scores, rank, score,
+};
 use companion_domain::text;
 use sqlx::{PgConnection, PgPool};
 use std::collections::HashMap;
@@ -35,6 +37,8 @@ pub struct Query<'a> {
     pub include_messages: bool,
     /// Only what comes from this conversation.
     pub conversation: Option<ConversationId>,
+    /// What was believed then.
+    pub as_of: Option<DateTime<Utc>>,
 }
 
 /// What was found.
@@ -148,15 +152,23 @@ async fn candidates(
     decay: &Decay,
     query: &Query<'_>,
 ) -> Result<Items, sqlx::Error> {
-    let now = Utc::now();
+    let now = query.as_of.unwrap_or_else(Utc::now);
     let limit = i64::try_from(CANDIDATES.max(query.top_k)).unwrap_or(i64::MAX);
     let mut items = Items::new();
 
-    let lexical = lexical_arm(connection, query, Source::Memory).await?;
+    let lexical = match query.as_of {
+        None => lexical_arm(connection, query, Source::Memory).await?,
+        // The index knows what is live now.
+        Some(as_of) => {
+            let believed = memories::believed(&mut *connection, query.user, as_of).await?;
+            lexical_scores_of(query.text, &believed)
+        }
+    };
     let best = best(&lexical);
     let among = memories::Among {
         kinds: query.kinds,
         conversation: query.conversation,
+        as_of: query.as_of,
         decay,
     };
     let memories =
@@ -187,6 +199,7 @@ async fn candidates(
         query.user,
         query.vector,
         query.conversation,
+        query.as_of,
         limit,
         &best,
     )
@@ -216,6 +229,27 @@ async fn lexical_arm(
     let terms = text::terms(query.text);
     let (postings, corpus) = lexicon::postings(connection, query.user, source, &terms).await?;
     Ok(lexical_scores(&terms, &postings, corpus))
+}
+
+/// The lexical scores of texts that are in no index.
+fn lexical_scores_of(query: &str, items: &[(Uuid, String)]) -> HashMap<Uuid, f64> {
+    let wanted = text::terms(query);
+    let (mut postings, mut corpus) = (Vec::new(), CorpusSize::default());
+    for (item, content) in items {
+        let terms = text::terms(content);
+        let length = text::term_count(&terms);
+        corpus.items += 1;
+        corpus.terms += u64::try_from(length).unwrap_or(0);
+        let sought = |term: &String| wanted.iter().any(|(other, _)| other == term);
+        let found = terms.into_iter().filter(|(term, _)| sought(term));
+        postings.extend(found.map(|(term, count)| Posting {
+            item: *item,
+            term,
+            count: u32::from(count),
+            length: u32::try_from(length).unwrap_or(u32::MAX),
+        }));
+    }
+    lexical_scores(&wanted, &postings, corpus)
 }
 
 /// The items with the best lexical scores.

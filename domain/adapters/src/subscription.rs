@@ -4,8 +4,11 @@
 //! events become visible. The feed goes by (transaction id, position) and stops before the oldest
 //! transaction that still runs: no event can later appear behind a checkpoint.
 
+use std::collections::HashSet;
+
 use companion_domain::events::Recorded;
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 use crate::event_store::{self, EventRow, ReadError, select_events};
 use crate::vault::Vault;
@@ -131,10 +134,29 @@ pub async fn read_page(
         xid: row.xid,
         position: row.position,
     });
+    let alive = hold_keys(connection, &rows).await?;
     let events = event_store::open(vault, connection, rows)
         .await?
         .into_iter()
         .flatten()
+        .filter(|recorded| alive.contains(&recorded.user.0))
         .collect();
     Ok(Page { events, next, full })
+}
+
+/// Which users of a page still have a key, in the database and not in a cache; none of them can be
+/// erased before the transaction has ended.
+async fn hold_keys(
+    connection: &mut PgConnection,
+    rows: &[EventRow],
+) -> Result<HashSet<Uuid>, sqlx::Error> {
+    let users: HashSet<Uuid> = rows.iter().map(|row| row.user_id).collect();
+    let users: Vec<Uuid> = users.into_iter().collect();
+    let alive: Vec<Uuid> = sqlx::query_scalar(
+        "SELECT user_id FROM user_keys WHERE user_id = ANY($1) ORDER BY user_id FOR KEY SHARE",
+    )
+    .bind(users)
+    .fetch_all(connection)
+    .await?;
+    Ok(alive.into_iter().collect())
 }

@@ -112,3 +112,29 @@ pub async fn keep(
     .await?;
     Ok(())
 }
+
+/// Throws away vectors that no message that can be found and no memory, past ones too, has any more.
+///
+/// # Errors
+/// When the database fails.
+pub async fn forget_unused(
+    executor: impl PgExecutor<'_>,
+    user: UserId,
+    hashes: &[Vec<u8>],
+) -> Result<(), sqlx::Error> {
+    if hashes.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "DELETE FROM vectors v WHERE v.user_id = $1 AND v.content_hash = ANY($2)
+           AND NOT EXISTS (SELECT FROM messages m
+                           WHERE m.user_id = $1 AND m.content_hash = v.content_hash AND m.searchable)
+           AND NOT EXISTS (SELECT FROM memories m WHERE m.user_id = $1 AND m.content_hash = v.content_hash)
+           AND NOT EXISTS (SELECT FROM past_memories m WHERE m.user_id = $1 AND m.content_hash = v.content_hash)",
+    )
+    .bind(user.0)
+    .bind(hashes)
+    .execute(executor)
+    .await?;
+    Ok(())
+}

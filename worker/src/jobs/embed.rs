@@ -8,7 +8,7 @@ use companion_adapters::vectors;
 use companion_domain::ids::StreamId;
 
 use super::{Context, Job};
-use crate::relay::embedded_text;
+use crate::relay::embedded_texts;
 
 impl Job for EmbedJob {
     const QUEUE: &'static str = queue::EMBED;
@@ -32,7 +32,7 @@ impl Job for EmbedJob {
             texts.extend(
                 events
                     .iter()
-                    .filter_map(|r| embedded_text(&r.event))
+                    .flat_map(|r| embedded_texts(&r.event))
                     .map(|text| (content_hash(&text), text)),
             );
         }

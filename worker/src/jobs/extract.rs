@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use chrono::Utc;
+use chrono_tz::Tz;
 use companion_adapters::config::ExtractionMode;
 use companion_adapters::embedder::{Vector, content_hash};
 use companion_adapters::event_store::{AppendError, Expected};
@@ -14,12 +15,13 @@ use companion_adapters::llm::{LlmFailure, Sampling};
 use companion_adapters::queue::{self, ExtractJob};
 use companion_adapters::{memories, messages, vectors};
 use companion_domain::consolidation::{Decision, Known, consolidate};
+use companion_domain::conversation::Role;
 use companion_domain::events::{
     Event, ExtractionCompleted, ExtractionMethod, FailureReason, Metadata, Recorded,
 };
 use companion_domain::extraction::{
-    self, Candidate, Extracted, KnownStatement, SaidMessage, Unusable, by_patterns,
-    fallback_reason, read_answer,
+    self, Candidate, Extracted, KnownStatement, MAX_CHARACTERS, SaidMessage, TOGETHER, Unusable,
+    by_patterns, fallback_reason, read_answer,
 };
 use companion_domain::ids::StreamId;
 use companion_domain::prompt::PromptMessage;
@@ -27,10 +29,6 @@ use serde_json::{Value, json};
 
 use super::{Context, Job};
 
-/// How many messages are read at once.
-const TOGETHER: usize = 20;
-/// The most characters of messages in one request to the LLM.
-const MAX_CHARACTERS: usize = 6_000;
 /// How many known memories the LLM is told.
 const MAX_KNOWN: usize = 20;
 /// The most tokens of the LLM's answer.
@@ -118,24 +116,18 @@ impl Extraction<'_> {
         let together = (TOGETHER >> (self.attempt - 1).min(8)).max(1);
         let mut characters = 0;
         for recorded in &tail {
-            if let Event::UserMessageReceived(event) = &recorded.event {
-                characters += event.content.chars().count();
-                let full = portion.messages.len() >= together || characters > MAX_CHARACTERS;
-                if full && !portion.messages.is_empty() {
-                    portion.is_last = false;
-                    break;
-                }
-                portion.messages.push(SaidMessage {
-                    id: event.message_id,
-                    content: event.content.clone(),
-                    at: recorded.recorded_at,
-                    zone: event
-                        .timezone
-                        .as_deref()
-                        .and_then(|zone| zone.parse().ok())
-                        .unwrap_or(zone),
-                });
+            let said = said_messages(recorded, zone);
+            characters += said
+                .iter()
+                .map(|m| m.content.chars().count())
+                .sum::<usize>();
+            let full =
+                portion.messages.len() + said.len() > together || characters > MAX_CHARACTERS;
+            if full && !said.is_empty() && !portion.messages.is_empty() {
+                portion.is_last = false;
+                break;
             }
+            portion.messages.extend(said);
             portion.through_version = recorded.version;
         }
         Ok((!portion.messages.is_empty()).then_some(portion))
@@ -149,7 +141,7 @@ impl Extraction<'_> {
         for recorded in tail {
             match recorded.event {
                 Event::UserMessageReceived(_) => messages += 1,
-                Event::ReplyCompleted(_) | Event::ReplyFailed(_) => {
+                Event::ReplyCompleted(_) | Event::ReplyFailed(_) | Event::ReplyCancelled(_) => {
                     went_on |= recorded.version > self.job.through_version
                         && recorded.recorded_at > quiet_since;
                 }
@@ -440,6 +432,32 @@ impl Extraction<'_> {
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+}
+
+/// What the user said in an event that is to be read for facts.
+fn said_messages(recorded: &Recorded, zone: Tz) -> Vec<SaidMessage> {
+    match &recorded.event {
+        Event::UserMessageReceived(event) => {
+            let sent = event.timezone.as_deref().and_then(|zone| zone.parse().ok());
+            vec![SaidMessage {
+                id: event.message_id,
+                content: event.content.clone(),
+                at: recorded.recorded_at,
+                zone: sent.unwrap_or(zone),
+            }]
+        }
+        Event::MessagesImported(event) if event.extract => {
+            let own = event.messages.iter().filter(|m| m.role == Role::User);
+            own.map(|message| SaidMessage {
+                id: message.message_id,
+                content: message.content.clone(),
+                at: message.created_at,
+                zone,
+            })
+            .collect()
+        }
+        _ => Vec::new(),
     }
 }
 

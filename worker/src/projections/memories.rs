@@ -11,18 +11,31 @@ pub(super) async fn project(
     match &recorded.event {
         Event::MemoryRecorded(event) => memories::record(transaction, recorded, event).await?,
         Event::MemoryReinforced(event) => memories::reinforce(transaction, recorded, event).await?,
+        Event::MemoryRevised(event) => memories::revise(transaction, recorded, event).await?,
         Event::MemorySuperseded(event) => memories::supersede(transaction, recorded, event).await?,
+        Event::MemoryForgotten(event) => memories::forget(transaction, recorded, event).await?,
+        Event::MemoriesCleared(event) => memories::clear(transaction, recorded, event).await?,
         Event::ExtractionCompleted(event) => {
             let through = event.through_version;
             memories::move_cursor(transaction, recorded.user, event.conversation_id, through)
                 .await?;
         }
+        // Those of other streams.
         Event::ConversationStarted(_)
         | Event::UserMessageReceived(_)
+        | Event::MessagesImported(_)
+        | Event::ReplyRequested(_)
         | Event::ReplyStarted(_)
         | Event::ReplyCompleted(_)
         | Event::ReplyFailed(_)
-        | Event::UserRegistered(_) => return Ok(()),
+        | Event::ReplyCancelled(_)
+        | Event::ConversationRenamed(_)
+        | Event::ConversationReset(_)
+        | Event::ConversationSummarised(_)
+        | Event::ConversationDeleted(_)
+        | Event::UserRegistered(_)
+        | Event::ApiKeyIssued(_)
+        | Event::ApiKeyRevoked(_) => return Ok(()),
     }
     memories::move_stream(transaction, recorded.user, recorded.version).await
 }

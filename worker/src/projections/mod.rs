@@ -3,6 +3,7 @@
 //! Each file holds what one read model takes from an event; the tables and their SQL live beside
 //! the queries in `companion-adapters`. Nothing here can call an LLM.
 
+mod api_keys;
 mod buffer;
 mod conversations;
 mod memories;
@@ -53,6 +54,7 @@ impl Subscriber for ReadModels {
 /// Applies one event to every read model.
 async fn project(transaction: &mut PgConnection, recorded: &Recorded) -> Result<(), sqlx::Error> {
     users::project(transaction, recorded).await?;
+    api_keys::project(transaction, recorded).await?;
     conversations::project(transaction, recorded).await?;
     memories::project(transaction, recorded).await
 }

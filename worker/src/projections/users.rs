@@ -16,13 +16,6 @@ pub(super) async fn project(
             Some(zone) => messages::note_user(transaction, recorded.user, None, Some(zone)).await,
             None => Ok(()),
         },
-        Event::ConversationStarted(_)
-        | Event::ReplyStarted(_)
-        | Event::ReplyCompleted(_)
-        | Event::ReplyFailed(_)
-        | Event::MemoryRecorded(_)
-        | Event::MemoryReinforced(_)
-        | Event::MemorySuperseded(_)
-        | Event::ExtractionCompleted(_) => Ok(()),
+        _ => Ok(()),
     }
 }
