@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 
 use companion_adapters::core::Core;
 use companion_adapters::llm::Llm;
+use companion_adapters::rate_limit::RateLimits;
+use companion_adapters::reply_texts::ReplyTexts;
+use companion_adapters::tokens::Tokens;
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
@@ -21,17 +24,25 @@ pub(crate) struct App {
     /// This process, as the holder of leases on replies.
     pub(crate) process: Uuid,
     pub(crate) replies: Replies,
+    /// The texts of running replies, where other processes see them.
+    pub(crate) texts: ReplyTexts,
+    pub(crate) tokens: Tokens,
+    pub(crate) limits: RateLimits,
     llm_check: Arc<Mutex<Option<(Instant, bool)>>>,
 }
 
 impl App {
     pub(crate) fn new(core: Core) -> anyhow::Result<Self> {
         let llm = Llm::new(&core.config.llm, core.config.llm_timeout)?;
+        let config = &core.config;
         Ok(Self {
-            core,
             llm,
             process: Uuid::now_v7(),
-            replies: Replies::default(),
+            replies: Replies::new(config.max_replies, config.max_replies_per_user),
+            texts: ReplyTexts::new(core.redis.clone()),
+            tokens: Tokens::new(config)?,
+            limits: RateLimits::new(config.rate_limit, core.redis.clone()),
+            core,
             llm_check: Arc::default(),
         })
     }

@@ -1,32 +1,75 @@
 //! Who calls: the credential of a request, judged.
 
-use companion_adapters::config::Config;
-use companion_domain::ids::ExternalUserId;
-use poem::http::header;
-use poem::{Request, RequestBody};
+use std::net::IpAddr;
+
+use companion_adapters::{api_keys, erasure};
+use companion_domain::ids::{ExternalUserId, InvalidUserId, UserId};
+use poem::http::{HeaderName, header};
+use poem::{Addr, Request, RequestBody};
 use poem_openapi::registry::{MetaSecurityScheme, Registry};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 
 use crate::app::App;
 use crate::error::Problem;
+use crate::limits;
 
 /// The user of a service without authentication who names nobody.
 const DEFAULT_USER: &str = "default_user";
+const X_API_KEY: &str = "x-api-key";
 const X_USER_ID: &str = "x-user-id";
-/// The name of the credential in the documentation.
-const SCHEME: &str = "XUserId";
 
-/// The caller, as the credential names them.
-pub(crate) struct Caller(pub(crate) ExternalUserId);
+/// The caller, as the credential names them. The call is counted, unless it may start a reply, which
+/// is counted otherwise.
+pub(crate) struct Caller {
+    pub(crate) external: ExternalUserId,
+    pub(crate) user: UserId,
+    /// Whether the credential opens what only the operator may do.
+    pub(crate) admin: bool,
+}
 
-impl<'a> ApiExtractor<'a> for Caller {
-    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
+impl Caller {
+    fn new(external: ExternalUserId, admin: bool) -> Self {
+        Self {
+            user: UserId::of(&external),
+            external,
+            admin,
+        }
+    }
+}
 
-    type ParamType = ();
-    type ParamRawType = ();
-
-    fn register(registry: &mut Registry) {
-        let scheme = MetaSecurityScheme {
+/// The credentials, as the documentation names them.
+const SCHEMES: [(&str, MetaSecurityScheme); 3] = [
+    (
+        "Bearer",
+        MetaSecurityScheme {
+            ty: "http",
+            description: Some(
+                "A JSON Web Token, from `POST /auth/token` or your identity provider.",
+            ),
+            name: None,
+            key_in: None,
+            scheme: Some("bearer"),
+            bearer_format: Some("JWT"),
+            flows: None,
+            openid_connect_url: None,
+        },
+    ),
+    (
+        "ApiKey",
+        MetaSecurityScheme {
+            ty: "apiKey",
+            description: Some("A key for programs, from `POST /auth/api-keys`."),
+            name: Some("X-API-Key"),
+            key_in: Some("header"),
+            scheme: None,
+            bearer_format: None,
+            flows: None,
+            openid_connect_url: None,
+        },
+    ),
+    (
+        "UserId",
+        MetaSecurityScheme {
             ty: "apiKey",
             description: Some("The user, named by the caller: for development only."),
             name: Some("X-User-Id"),
@@ -35,12 +78,24 @@ impl<'a> ApiExtractor<'a> for Caller {
             bearer_format: None,
             flows: None,
             openid_connect_url: None,
-        };
-        registry.create_security_scheme(SCHEME, scheme);
+        },
+    ),
+];
+
+impl<'a> ApiExtractor<'a> for Caller {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
+
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        for (name, scheme) in SCHEMES {
+            registry.create_security_scheme(name, scheme);
+        }
     }
 
     fn security_schemes() -> Vec<&'static str> {
-        vec![SCHEME]
+        SCHEMES.iter().map(|(name, _)| *name).collect()
     }
 
     async fn from_request(
@@ -51,43 +106,110 @@ impl<'a> ApiExtractor<'a> for Caller {
         let app: &App = request
             .data()
             .ok_or_else(|| Problem::unauthorized("Send a credential."))?;
-        Ok(Self(judge(&app.core.config, request)?))
+        let caller = match judge(app, request).await {
+            Ok(caller) => caller,
+            Err(problem) if problem.is_unauthorized() => {
+                limits::guessed(app, address(request)).await?;
+                return Err(problem.into());
+            }
+            Err(problem) => return Err(problem.into()),
+        };
+        limits::is_by(caller.user);
+        if request.uri().path() != "/chat" {
+            limits::count_call(app, caller.user).await?;
+        }
+        Ok(caller)
+    }
+}
+
+/// The address that a request comes from.
+pub(crate) fn address(request: &Request) -> Option<IpAddr> {
+    match &request.remote_addr().0 {
+        Addr::SocketAddr(address) => Some(address.ip()),
+        _ => None,
     }
 }
 
 /// Judges the first credential that is present, in the order of the documentation; the others are
 /// ignored, and an invalid one is never passed over.
-fn judge(config: &Config, request: &Request) -> Result<ExternalUserId, Problem> {
-    if request.headers().contains_key(header::AUTHORIZATION) {
-        return Err(Problem::unauthorized("This bearer token is not accepted."));
+async fn judge(app: &App, request: &Request) -> Result<Caller, Problem> {
+    if let Some(value) = only(request, &header::AUTHORIZATION)? {
+        return by_token(app, value).await;
     }
-    if request.headers().contains_key("x-api-key") {
-        return Err(Problem::unauthorized("This API key is not accepted."));
+    if let Some(value) = only(request, &HeaderName::from_static(X_API_KEY))? {
+        return by_key(app, value).await;
     }
+    by_name(app, request)
+}
+
+/// The value of a credential's header; one that is there twice or is no text is no credential.
+fn only<'a>(request: &'a Request, name: &HeaderName) -> Result<Option<&'a str>, Problem> {
+    let mut values = request.headers().get_all(name).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => value
+            .to_str()
+            .map(Some)
+            .map_err(|_| Problem::unauthorized(format!("The header {name} is no credential."))),
+        (Some(_), Some(_)) => Err(Problem::unauthorized(format!(
+            "Send the header {name} once."
+        ))),
+    }
+}
+
+async fn by_token(app: &App, value: &str) -> Result<Caller, Problem> {
+    let token = value
+        .split_once(' ')
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, token)| token.trim())
+        .ok_or_else(|| Problem::unauthorized("Send the token as Authorization: Bearer <token>."))?;
+    let verified = app
+        .tokens
+        .verify(token)
+        .map_err(|refused| Problem::unauthorized(refused.to_string()))?;
+    let caller = Caller::new(verified.user, verified.admin);
+    if erasure::outdates(&app.core.pool, caller.user, verified.issued_at).await? {
+        return Err(Problem::unauthorized(
+            "The user was erased after this token was issued. Get a new one to begin anew.",
+        ));
+    }
+    Ok(caller)
+}
+
+async fn by_key(app: &App, value: &str) -> Result<Caller, Problem> {
+    let user = api_keys::judge(&app.core.pool, value.trim()).await?;
+    let user = user.ok_or_else(|| {
+        Problem::unauthorized("This API key is not accepted: it is unknown or was revoked.")
+    })?;
+    Ok(Caller::new(user, false))
+}
+
+fn by_name(app: &App, request: &Request) -> Result<Caller, Problem> {
+    let config = &app.core.config;
     let named = request
         .headers()
         .get(X_USER_ID)
         .filter(|value| !value.is_empty());
     let allowed = config.allow_x_user_id || !config.require_authentication;
-    match named {
+    let user = match named {
         Some(value) if allowed => value
             .to_str()
             .ok()
             .and_then(|text| ExternalUserId::parse(text).ok())
-            .ok_or_else(|| {
-                Problem::invalid_field(
-                    "X-User-Id",
-                    companion_domain::ids::InvalidUserId.to_string(),
-                )
-            }),
-        Some(_) => Err(Problem::unauthorized(
-            "X-User-Id is not accepted here. Send a bearer token or an API key.",
-        )),
+            .ok_or_else(|| Problem::invalid_field("X-User-Id", InvalidUserId.to_string()))?,
+        Some(_) => {
+            return Err(Problem::unauthorized(
+                "X-User-Id is not accepted here. Send a bearer token or an API key.",
+            ));
+        }
         None if !config.require_authentication => ExternalUserId::parse(DEFAULT_USER)
-            .map_err(|error| Problem::unauthorized(error.to_string())),
-        None if allowed => Err(Problem::unauthorized(
-            "Send the header X-User-Id, for example X-User-Id: alice.",
-        )),
-        None => Err(Problem::unauthorized("Send a bearer token or an API key.")),
-    }
+            .map_err(|error| Problem::unauthorized(error.to_string()))?,
+        None if allowed => {
+            return Err(Problem::unauthorized(
+                "Send a credential: a bearer token, an API key, or in development the header X-User-Id: alice.",
+            ));
+        }
+        None => return Err(Problem::unauthorized("Send a bearer token or an API key.")),
+    };
+    Ok(Caller::new(user, false))
 }

@@ -85,6 +85,15 @@ impl Problem {
             .header(header::WWW_AUTHENTICATE, "Bearer")
     }
 
+    pub(crate) fn is_unauthorized(&self) -> bool {
+        self.status == StatusCode::UNAUTHORIZED
+    }
+
+    /// 403: the credential is good, and does not reach so far.
+    pub(crate) fn forbidden(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, code, detail)
+    }
+
     /// 404: there is no such thing, or it is another user's, which looks the same.
     pub(crate) fn not_found(what: &str) -> Self {
         Self::new(

@@ -3,38 +3,50 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use companion_adapters::metrics::HttpRequest;
 use companion_adapters::telemetry;
-use poem::endpoint::make_sync;
-use poem::error::{MethodNotAllowedError, NotFoundError};
-use poem::http::{Method, StatusCode, header};
+use poem::endpoint::{make, make_sync};
+use poem::error::NotFoundError;
+use poem::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use poem::web::Html;
 use poem::{Endpoint, EndpointExt, IntoResponse, Request, Response, Route, get};
 use poem_openapi::OpenApiService;
+use subtle::ConstantTimeEq;
 use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::app::App;
 use crate::commands::chat::ChatApi;
+use crate::commands::credentials::CredentialsApi;
+use crate::commands::replies::RepliesApi;
+use crate::commands::users::UsersApi;
+use crate::cors::Cors;
 use crate::error::Problem;
 use crate::queries::conversations::ConversationsApi;
 use crate::queries::health::HealthApi;
 use crate::queries::memories::MemoriesApi;
-use crate::request_id;
+use crate::{limits, openapi, request_id};
 
 const X_REQUEST_ID: &str = "x-request-id";
 
 /// All routes of the service.
 pub(crate) fn routes(app: App) -> impl Endpoint<Output = Response> {
-    let apis = (ChatApi, ConversationsApi, MemoriesApi, HealthApi);
+    let apis = (
+        (ChatApi, RepliesApi, ConversationsApi, MemoriesApi),
+        (CredentialsApi, UsersApi, HealthApi),
+    );
     let service = OpenApiService::new(apis, "AI companion", env!("CARGO_PKG_VERSION")).description(
         "An AI companion that remembers. Every resource belongs to the user of the credential.",
     );
-    let spec = service.spec();
+    let bare = service.spec();
+    let spec = openapi::complete(&bare);
     let allowed = Arc::new(allowed_methods(&spec));
-    let swagger = service.swagger_ui();
+    let cors = Arc::new(Cors::new(&app.core.config.cors_origins));
+    let swagger = service.swagger_ui_html().replace(&bare, &spec);
     // The page links a font from elsewhere; it is to work without.
     let redoc: String = service
         .redoc_html()
+        .replace(&bare, &spec)
         .lines()
         .filter(|line| !line.contains("fonts.googleapis.com"))
         .collect::<Vec<_>>()
@@ -46,26 +58,49 @@ pub(crate) fn routes(app: App) -> impl Endpoint<Output = Response> {
                 spec.clone().with_content_type("application/json")
             })),
         )
-        .nest("/docs", swagger.around(only_read))
+        .at("/metrics", get(make(metrics)).data(app.clone()))
+        .at("/docs", get(make_sync(move |_| Html(swagger.clone()))))
         .at("/redoc", get(make_sync(move |_| Html(redoc.clone()))))
         .nest("/", service)
-        .data(app)
-        .around(move |endpoint, request| answer(endpoint, request, allowed.clone()))
+        .data(app.clone())
+        .around(move |endpoint, request| {
+            answer(
+                endpoint,
+                request,
+                app.clone(),
+                allowed.clone(),
+                cors.clone(),
+            )
+        })
 }
 
-/// Refuses to change what can only be read.
-async fn only_read<E: Endpoint>(endpoint: Arc<E>, request: Request) -> poem::Result<E::Output> {
-    match *request.method() {
-        Method::GET | Method::HEAD => endpoint.call(request).await,
-        _ => Err(MethodNotAllowedError.into()),
+/// What is measured, for Prometheus.
+async fn metrics(request: Request) -> poem::Result<Response> {
+    let app: &App = request.data().ok_or(NotFoundError)?;
+    let config = &app.core.config;
+    if let Some(token) = &config.metrics_token {
+        let sent = request.header(header::AUTHORIZATION).unwrap_or_default();
+        let expected = format!("Bearer {}", token.expose());
+        if !bool::from(sent.as_bytes().ct_eq(expected.as_bytes())) {
+            let detail = "Send the METRICS_TOKEN of the service as Authorization: Bearer <token>.";
+            return Err(Problem::unauthorized(detail).into());
+        }
     }
+    let rendered =
+        companion_adapters::metrics::render(&app.core.pool, config.short_term_memory_ttl);
+    let text = rendered.await.map_err(Problem::from)?.unwrap_or_default();
+    Ok(text
+        .with_content_type("text/plain; version=0.0.4; charset=utf-8")
+        .into_response())
 }
 
 /// Answers a request within its id and trace; whatever goes wrong leaves in the one form of errors.
 async fn answer<E>(
     endpoint: Arc<E>,
     request: Request,
+    app: App,
     allowed: Arc<Allowed>,
+    cors: Arc<Cors>,
 ) -> poem::Result<Response>
 where
     E: Endpoint,
@@ -84,7 +119,11 @@ where
         request.id = %id,
     );
     telemetry::set_parent(&span, request.header("traceparent"));
+    let caller_headers = request.headers().clone();
     let answered = async {
+        if let Some(preflight) = cors.preflight(&request) {
+            return preflight;
+        }
         // An id that is no text is no id of anything.
         let result = match percent_encoding::percent_decode_str(&path).decode_utf8() {
             Ok(_) => endpoint
@@ -93,7 +132,7 @@ where
                 .map(IntoResponse::into_response),
             Err(_) => Err(NotFoundError.into()),
         };
-        let mut response = match result {
+        match result {
             Ok(response) => response,
             Err(error) => {
                 let mut problem = Problem::of(&error);
@@ -102,7 +141,14 @@ where
                 }
                 problem.into_response()
             }
-        };
+        }
+    };
+    let finished = async {
+        let measured = HttpRequest::begin(method.as_str(), allowed.template(&path));
+        let mut response = limits::counted(&app, answered).await;
+        measured.answered(response.status().as_u16());
+        cors.open(&caller_headers, response.headers_mut());
+        secure(&path, response.headers_mut());
         if let Ok(id) = request_id::current().parse() {
             response.headers_mut().insert(X_REQUEST_ID, id);
         }
@@ -111,8 +157,33 @@ where
         tracing::debug!(status = status.as_u16(), "answered");
         response
     };
-    Ok(request_id::within(id, answered).instrument(span).await)
+    Ok(request_id::within(id, finished).instrument(span).await)
 }
+
+/// Tells browsers to take an answer for nothing but what it is.
+fn secure(path: &str, headers: &mut HeaderMap) {
+    let policy = match path {
+        // These two bring their scripts and styles with them.
+        "/docs" | "/redoc" => PAGE_POLICY,
+        _ => DATA_POLICY,
+    };
+    for (name, value) in [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CONTENT_SECURITY_POLICY, policy),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    // What is one user's must not lie in a cache.
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
+}
+
+const DATA_POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
+const PAGE_POLICY: &str = "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; \
+                           img-src 'self' data:; worker-src blob:; frame-ancestors 'none'";
 
 /// The methods that each path takes, read off the OpenAPI document.
 struct Allowed(BTreeMap<String, String>);
@@ -135,6 +206,21 @@ fn allowed_methods(spec: &str) -> Allowed {
 impl Allowed {
     /// The methods of a path; a segment in braces stands for any.
     fn of(&self, path: &str) -> String {
+        self.find(path)
+            .map_or_else(|| Method::GET.to_string(), |(_, methods)| methods.clone())
+    }
+
+    /// The template of a path's route.
+    fn template(&self, path: &str) -> String {
+        match path {
+            "/openapi.json" | "/docs" | "/redoc" | "/metrics" => path.to_owned(),
+            _ => self
+                .find(path)
+                .map_or_else(|| "unmatched".to_owned(), |(template, _)| template.clone()),
+        }
+    }
+
+    fn find(&self, path: &str) -> Option<(&String, &String)> {
         let matches = |template: &str| {
             let (mut a, mut b) = (template.split('/'), path.split('/'));
             loop {
@@ -145,9 +231,8 @@ impl Allowed {
                 }
             }
         };
-        self.0
-            .iter()
-            .find(|(template, _)| matches(template))
-            .map_or_else(|| Method::GET.to_string(), |(_, methods)| methods.clone())
+        // The one without a hole first: `/memories/search` is no memory.
+        let exact = self.0.get_key_value(path);
+        exact.or_else(|| self.0.iter().find(|(template, _)| matches(template)))
     }
 }

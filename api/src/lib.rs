@@ -7,8 +7,12 @@ mod app;
 mod auth;
 mod body;
 mod commands;
+mod cors;
 mod error;
+mod following;
 mod http;
+mod limits;
+mod openapi;
 mod page;
 mod queries;
 mod replies;
@@ -18,7 +22,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use companion_adapters::core::Core;
-use companion_adapters::progress;
+use companion_adapters::{cancellation, metrics, progress};
 use poem::Server;
 use poem::listener::TcpAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -29,6 +33,8 @@ use crate::app::App;
 const STOP_WITHIN: Duration = Duration::from_secs(30);
 /// How long their last events may take to reach the clients after that.
 const LAST_WORDS: Duration = Duration::from_secs(3);
+/// How long a connection may be without a byte either way. A whole reply may take long to come.
+const IDLE: Duration = Duration::from_mins(15);
 /// How often the process says that it lives: it holds the leases of its running replies.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 const HEARTBEAT_RETRY: Duration = Duration::from_millis(250);
@@ -74,11 +80,13 @@ pub async fn serve(
     listener: tokio::net::TcpListener,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
+    metrics::init()?;
     let app = App::new(core.clone())?;
     progress::heartbeat(&core.pool, app.process)
         .await
         .context("the database does not answer")?;
     let heart = tokio::spawn(beat(app.clone()));
+    let ear = tokio::spawn(hear(app.clone()));
     let acceptor = TcpAcceptor::from_tokio(listener)?;
     let stop = shutdown.clone();
     let replies = app.replies.clone();
@@ -87,6 +95,7 @@ pub async fn serve(
         replies.stop_within(STOP_WITHIN).await;
     });
     let served = Server::new_with_acceptor(acceptor)
+        .idle_timeout(IDLE)
         .run_with_graceful_shutdown(
             http::routes(app.clone()),
             shutdown.cancelled_owned(),
@@ -95,6 +104,7 @@ pub async fn serve(
         .await;
     app.replies.stop_within(STOP_WITHIN).await;
     heart.abort();
+    ear.abort();
     if let Err(error) = progress::farewell(&core.pool, app.process).await {
         tracing::warn!("the process could not say farewell: {error}");
     }
@@ -115,5 +125,22 @@ async fn beat(app: App) {
         if let Err(error) = commands::reply::end_own_lost(&app).await {
             tracing::warn!("lost replies could not be ended: {error}");
         }
+        app.limits.tidy();
+        metrics::upkeep();
+    }
+}
+
+/// Stops replies of this process that a user asks another process to stop.
+async fn hear(app: App) {
+    loop {
+        let stop = |reply| {
+            if let Some(running) = app.replies.find(reply) {
+                running.cancel();
+            }
+        };
+        if let Err(error) = cancellation::listen(&app.core.pool, stop).await {
+            tracing::warn!("cancelled replies of other processes are not heard of: {error}");
+        }
+        tokio::time::sleep(HEARTBEAT).await;
     }
 }

@@ -5,9 +5,11 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use companion_domain::ids::{ConversationId, ReplyId};
+use companion_adapters::llm;
+use companion_domain::events::FailureReason;
+use companion_domain::ids::{ConversationId, ReplyId, UserId};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -17,6 +19,8 @@ use tokio_util::task::TaskTracker;
 pub(crate) enum Outcome {
     /// Whole, and durable.
     Completed,
+    /// Stopped by the user; what there was is durable.
+    Cancelled,
     /// Not whole.
     Failed {
         /// The stable name of what went wrong.
@@ -26,20 +30,35 @@ pub(crate) enum Outcome {
     },
 }
 
+impl Outcome {
+    pub(crate) fn failed(reason: FailureReason) -> Self {
+        Self::Failed {
+            code: reason.code(),
+            message: llm::message(reason),
+        }
+    }
+}
+
 /// The text of a reply as it grows.
 #[derive(Debug)]
 pub(crate) struct Running {
+    pub(crate) user: UserId,
     pub(crate) reply_id: ReplyId,
     pub(crate) conversation_id: ConversationId,
+    cancelled: CancellationToken,
+    begun: Instant,
     text: Mutex<(String, Option<Outcome>)>,
     grown: watch::Sender<()>,
 }
 
 impl Running {
-    fn new(reply_id: ReplyId, conversation_id: ConversationId) -> Self {
+    fn new(user: UserId, reply_id: ReplyId, conversation_id: ConversationId) -> Self {
         Self {
+            user,
             reply_id,
             conversation_id,
+            cancelled: CancellationToken::new(),
+            begun: Instant::now(),
             text: Mutex::default(),
             grown: watch::Sender::default(),
         }
@@ -61,6 +80,26 @@ impl Running {
 
     fn has_ended(&self) -> bool {
         self.lock().1.is_some()
+    }
+
+    /// How long ago it was begun.
+    pub(crate) fn age(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    /// Asks the task that makes the reply to stop.
+    pub(crate) fn cancel(&self) {
+        self.cancelled.cancel();
+    }
+
+    /// Passes when the reply is to be stopped.
+    pub(crate) async fn cancelled(&self) {
+        self.cancelled.cancelled().await;
+    }
+
+    /// Whether so many bytes of the text are there and end between two characters.
+    pub(crate) fn reaches(&self, bytes: usize) -> bool {
+        self.lock().0.is_char_boundary(bytes)
     }
 
     /// The length of the text, bytes.
@@ -92,40 +131,89 @@ impl Running {
             let _ = grown.changed().await;
         }
     }
-
-    /// The whole text and how the reply ended, once it has.
-    pub(crate) async fn whole(&self) -> (String, Outcome) {
-        let mut read = 0;
-        loop {
-            match self.after(read).await {
-                (_, Some(outcome)) => return (self.text(), outcome),
-                (more, None) => read += more.len(),
-            }
-        }
-    }
 }
 
 /// The replies that this process makes.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Replies {
     running: Arc<Mutex<HashMap<ReplyId, Arc<Running>>>>,
+    most: usize,
+    most_of_a_user: usize,
     tasks: TaskTracker,
     abort: CancellationToken,
 }
 
+/// Why no further reply can be taken on now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Full {
+    /// This process makes as many as it may.
+    All,
+    /// It makes as many for this user as it may.
+    User,
+}
+
 impl Replies {
+    /// Room for so many replies at once, in all and for each user.
+    pub(crate) fn new(most: usize, most_of_a_user: usize) -> Self {
+        Self {
+            running: Arc::default(),
+            most,
+            most_of_a_user,
+            tasks: TaskTracker::new(),
+            abort: CancellationToken::new(),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<ReplyId, Arc<Running>>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes a reply on, before its message is stored: from then on it counts as running here, until
     /// the claim is dropped.
-    pub(crate) fn claim(&self, reply_id: ReplyId, conversation_id: ConversationId) -> Claim {
-        let running = Arc::new(Running::new(reply_id, conversation_id));
-        self.lock().insert(reply_id, running.clone());
-        Claim {
+    ///
+    /// # Errors
+    /// [`Full`] when there are too many already.
+    pub(crate) fn claim(
+        &self,
+        user: UserId,
+        reply_id: ReplyId,
+        conversation_id: ConversationId,
+    ) -> Result<Claim, Full> {
+        let mut all = self.lock();
+        if all.len() >= self.most {
+            return Err(Full::All);
+        }
+        if all.values().filter(|running| running.user == user).count() >= self.most_of_a_user {
+            return Err(Full::User);
+        }
+        let running = Arc::new(Running::new(user, reply_id, conversation_id));
+        all.insert(reply_id, running.clone());
+        Ok(Claim {
             running,
             replies: self.clone(),
+        })
+    }
+
+    /// The reply, if this process is at work on it.
+    pub(crate) fn find(&self, reply_id: ReplyId) -> Option<Arc<Running>> {
+        self.lock().get(&reply_id).cloned()
+    }
+
+    /// Stops the reply of a conversation, if this process is at work on one.
+    pub(crate) fn cancel_in(&self, conversation_id: ConversationId) {
+        self.cancel_those(|running| running.conversation_id == conversation_id);
+    }
+
+    /// Stops the replies to a user that this process is at work on.
+    pub(crate) fn cancel_of(&self, user: UserId) {
+        self.cancel_those(|running| running.user == user);
+    }
+
+    fn cancel_those(&self, those: impl Fn(&Running) -> bool) {
+        for running in self.lock().values() {
+            if those(running) {
+                running.cancel();
+            }
         }
     }
 

@@ -215,6 +215,21 @@ pub enum FailureReason {
 }
 
 impl FailureReason {
+    /// All reasons.
+    pub const ALL: [Self; 6] = [
+        Self::LlmUnavailable,
+        Self::LlmTimeout,
+        Self::LlmError,
+        Self::LlmInterrupted,
+        Self::LlmInvalid,
+        Self::ServiceStopping,
+    ];
+
+    /// The reason of that name.
+    pub fn parse(code: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.code() == code)
+    }
+
     /// The stable name.
     pub fn code(self) -> &'static str {
         match self {

@@ -1,6 +1,8 @@
 //! `companion`: the operator's command, and the whole service in one process.
 
+mod apikey;
 mod chat;
+mod check;
 mod disk;
 mod doctor;
 mod embedded;
@@ -42,6 +44,11 @@ enum Command {
     Doctor,
     /// Talk to the companion in the terminal
     Chat(chat::Options),
+    /// Issue, list and revoke API keys
+    #[command(subcommand, name = "apikey")]
+    ApiKey(apikey::Command),
+    /// Try a deployed service from outside and say what fails
+    Check(check::Options),
     /// Run a command with a throw-away PostgreSQL and Valkey
     #[command(hide = true)]
     TestServices {
@@ -59,6 +66,14 @@ async fn main() -> ExitCode {
         Command::Migrate => migrate::run().await.map(done),
         Command::Doctor => doctor::run().await,
         Command::Chat(options) => chat::run(options).await.map(done),
+        Command::ApiKey(command) => apikey::run(command).await.map(done),
+        Command::Check(options) => check::run(options).await.map(|well| {
+            if well {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            }
+        }),
         Command::TestServices { command } => test_services::run(&command).await,
     };
     result.unwrap_or_else(|error| {

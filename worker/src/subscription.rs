@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use companion_adapters::core::Core;
+use companion_adapters::metrics;
 use companion_adapters::subscription::{
     Checkpoint, Page, has_more, move_checkpoint, read_page, take_checkpoint,
 };
@@ -102,9 +103,13 @@ async fn step<S: Subscriber>(
         *seen = checkpoint;
         return Ok(0);
     }
-    subscriber.handle(&mut transaction, &page).await?;
-    move_checkpoint(&mut transaction, S::NAME, page.next).await?;
-    transaction.commit().await?;
+    let work = async {
+        subscriber.handle(&mut transaction, &page).await?;
+        move_checkpoint(&mut transaction, S::NAME, page.next).await?;
+        transaction.commit().await?;
+        anyhow::Ok(())
+    };
+    metrics::query(S::NAME, work).await?;
     *seen = page.next;
     subscriber.committed(&page).await;
     Ok(if page.full { PAGE } else { 1 })

@@ -4,20 +4,24 @@ use std::sync::Arc;
 
 use companion_adapters::core::Core;
 use companion_adapters::embedder::{content_hash, message_text};
-use companion_adapters::event_store::{AppendError, Expected};
+use companion_adapters::event_store::{AppendError, Expected, Idempotency};
 use companion_adapters::recall::{self, Found, Query};
-use companion_adapters::{lost_replies, progress, vectors};
-use companion_domain::conversation::{Conversation, OpenReply, Refusal, Role, SendMessage};
-use companion_domain::events::Metadata;
+use companion_adapters::{lost_replies, progress, rate_limit, vectors};
+use companion_domain::conversation::{
+    Conversation, Message, OpenReply, Refusal, Role, SendMessage,
+};
+use companion_domain::events::{Event, Metadata, Recorded};
 use companion_domain::ids::{ConversationId, ExternalUserId, MessageId, ReplyId, StreamId, UserId};
 use companion_domain::prompt::{self, Ingredients};
 use poem::http::{HeaderName, StatusCode, header};
 use poem::web::Data;
 use poem::{IntoResponse, Request, Response};
+use poem_openapi::param::Header;
 use poem_openapi::payload::{Json, Payload};
 use poem_openapi::registry::{MetaHeader, MetaMediaType, MetaResponse, MetaResponses, Registry};
 use poem_openapi::types::Type;
 use poem_openapi::{ApiResponse, Object, OpenApi};
+use serde_json::json;
 use tracing::Instrument;
 use uuid::Uuid;
 
@@ -25,9 +29,11 @@ use crate::app::App;
 use crate::auth::Caller;
 use crate::body::JsonBody;
 use crate::commands::reply::{self, Assignment};
-use crate::commands::sse::ReplyStream;
+use crate::commands::sse::{Place, ReplyStream};
 use crate::error::Problem;
-use crate::replies::{Outcome, Running};
+use crate::following::Followed;
+use crate::limits;
+use crate::replies::{Claim, Outcome};
 
 /// How often a message is tried to be appended against a conversation that moves.
 const TRIES: usize = 5;
@@ -49,11 +55,14 @@ pub(crate) struct ChatRequest {
 
 /// The whole reply, for callers who ask for `application/json`.
 #[derive(Debug, Object)]
+#[oai(skip_serializing_if_is_none)]
 pub(crate) struct ChatAnswer {
     /// The reply's text.
     response: String,
     /// The conversation, for the next message.
     conversation_id: Uuid,
+    /// `true` when the reply was cancelled.
+    cancelled: Option<bool>,
 }
 
 pub(crate) struct ChatApi;
@@ -71,35 +80,77 @@ impl ChatApi {
         app: Data<&App>,
         caller: Caller,
         request: &Request,
+        /// Makes the request repeatable for a day: the same key, 1 to 255 visible ASCII characters,
+        /// attaches to the reply that the first request led to, or tries again when that failed.
+        #[oai(name = "Idempotency-Key")]
+        idempotency_key: Header<Option<String>>,
         body: JsonBody<ChatRequest>,
     ) -> Result<ChatResponse, Problem> {
         let accept = request.header("accept").unwrap_or_default();
         let whole = accept.contains("application/json") && !accept.contains("text/event-stream");
+        let key = idempotency_key
+            .0
+            .map(|key| Key::new(key, &body.0))
+            .transpose()?;
         let said = Said::check(&app.core, body.0)?;
         // A task of its own: a client who hangs up now must not leave half of it done.
-        let task = take_in(app.0.clone(), caller.0, said).in_current_span();
-        let running = tokio::spawn(task).await.map_err(|error| {
+        let task = take_in(app.0.clone(), caller.external, said, key).in_current_span();
+        let (reply, counted) = tokio::spawn(task).await.map_err(|error| {
             tracing::error!("taking in a message failed: {error}");
             Problem::database()
         })??;
-        if !whole {
-            return Ok(ChatResponse {
-                running,
-                whole: None,
-            });
+        if let Some(counted) = counted {
+            limits::counts_as_reply(counted);
         }
-        match running.whole().await {
-            (text, Outcome::Completed) => Ok(ChatResponse {
-                running,
-                whole: Some(text),
-            }),
+        if !whole {
+            return Ok(ChatResponse { reply, whole: None });
+        }
+        match reply.whole().await {
             (_, Outcome::Failed { code, message }) => {
-                let (conversation, reply) = (running.conversation_id.0, running.reply_id.0);
-                let problem = Problem::reply_failed(code, message, conversation, reply);
-                Err(headers(&running)
+                let (conversation, reply_id) = (reply.conversation_id.0, reply.reply_id.0);
+                let problem = Problem::reply_failed(code, message, conversation, reply_id);
+                Err(headers(&reply)
                     .into_iter()
                     .fold(problem, |p, (name, value)| p.header(name, value)))
             }
+            (text, outcome) => {
+                let whole = Some((text, outcome));
+                Ok(ChatResponse { reply, whole })
+            }
+        }
+    }
+}
+
+/// A caller's key to make a request repeatable, with what the request was.
+struct Key {
+    key: String,
+    request_hash: Vec<u8>,
+}
+
+impl Key {
+    fn new(key: String, request: &ChatRequest) -> Result<Self, Problem> {
+        let visible = |c: u8| c.is_ascii_graphic();
+        if !(1..=255).contains(&key.len()) || !key.bytes().all(visible) {
+            let message = "must be 1 to 255 visible ASCII characters";
+            return Err(Problem::invalid_field("Idempotency-Key", message));
+        }
+        let ChatRequest {
+            message,
+            conversation_id,
+            system_prompt,
+            timezone,
+        } = request;
+        let request = json!([message, conversation_id, system_prompt, timezone]);
+        Ok(Self {
+            key,
+            request_hash: content_hash(&request.to_string()),
+        })
+    }
+
+    fn idempotency(&self) -> Idempotency<'_> {
+        Idempotency {
+            key: &self.key,
+            request_hash: &self.request_hash,
         }
     }
 }
@@ -163,8 +214,16 @@ impl Said {
     }
 }
 
-/// Stores the message and starts the reply.
-async fn take_in(app: App, external: ExternalUserId, said: Said) -> Result<Arc<Running>, Problem> {
+/// A reply to be followed, and what it was counted as when it was started just now.
+type Taken = (Followed, Option<rate_limit::Taken>);
+
+/// Stores the message and starts the reply, unless the key says that this was done before.
+async fn take_in(
+    app: App,
+    external: ExternalUserId,
+    said: Said,
+    key: Option<Key>,
+) -> Result<Taken, Problem> {
     if app.replies.are_closed() {
         let detail = "The service is stopping. Send the message again in a moment.";
         return Err(Problem::new(
@@ -174,8 +233,6 @@ async fn take_in(app: App, external: ExternalUserId, said: Said) -> Result<Arc<R
         ));
     }
     let user = app.core.store.ensure_user(&external).await?;
-    let recalled =
-        tokio::spawn(recall(app.core.clone(), user, said.message.clone()).in_current_span());
     let begin = said.conversation.is_none();
     let conversation_id = said
         .conversation
@@ -188,101 +245,278 @@ async fn take_in(app: App, external: ExternalUserId, said: Said) -> Result<Arc<R
         reply_id: ReplyId(Uuid::now_v7()),
         lease: app.process,
         content: said.message.clone(),
-        timezone: said.timezone,
+        timezone: said.timezone.clone(),
     };
-    let claim = app.replies.claim(command.reply_id, conversation_id);
-    let running = claim.running().clone();
-    let before = store_message(&app, &command).await?;
-    let assignment = Assignment {
-        user,
-        conversation_id,
-        message_id: command.message_id,
-        reply_id: command.reply_id,
-        system: said.system,
-        summary: before.summary.as_ref().map(|summary| summary.text.clone()),
-        message: said.message,
-        history: before.messages.iter().cloned().collect(),
+    let sending = Sending {
+        app,
+        said,
+        command,
+        key,
     };
-    // A panic in recall is no reason to leave the user without a reply.
-    let recalled = async { recalled.await.unwrap_or_default() };
-    reply::start(&app, claim, assignment, recalled);
-    Ok(running)
+    sending.send().await
 }
 
-/// Appends the message to its conversation; returns the conversation as it was before.
-async fn store_message(app: &App, command: &SendMessage) -> Result<Arc<Conversation>, Problem> {
-    let stream = StreamId::conversation(command.conversation_id);
-    let metadata = Metadata {
-        correlation_id: Some(command.message_id.0),
-        ..Metadata::default()
-    };
-    let mut actual = 0;
-    for _ in 0..TRIES {
-        let state = if command.begin {
-            Arc::default()
-        } else {
-            app.core
-                .buffer
-                .current(&app.core.store, command.conversation_id)
-                .await?
-        };
-        let events = match state.send_message(command.clone()) {
-            Ok(events) => events,
-            Err(Refusal::Busy(open)) => {
-                end_if_orphaned(app, command, &open).await?;
-                continue;
+/// A message on its way into the log.
+struct Sending {
+    app: App,
+    said: Said,
+    command: SendMessage,
+    key: Option<Key>,
+}
+
+impl Sending {
+    async fn send(self) -> Result<Taken, Problem> {
+        let command = &self.command;
+        let stream = StreamId::conversation(command.conversation_id);
+        let mut ready = None;
+        let mut actual = 0;
+        for _ in 0..TRIES {
+            // Also when others were quicker with the same key meanwhile.
+            if let Some(led_to) = self.led_to().await? {
+                return self.attach(led_to).await;
             }
-            Err(Refusal::NotFound | Refusal::ReplyEnded | Refusal::MovedOn) => {
-                return Err(Problem::not_found("conversation"));
-            }
-        };
-        let events = events
-            .into_iter()
-            .map(|event| (event, metadata.clone()))
-            .collect();
-        let expected = Expected::Version(state.version);
-        match app
-            .core
-            .store
-            .append(&stream, command.user, expected, events, None)
-            .await
-        {
-            Ok(_) => return Ok(state),
-            Err(AppendError::Conflict { actual: at }) => {
-                actual = at;
-                if at < state.version {
-                    // The database was set back; the buffer was not.
-                    app.core.buffer.forget(command.conversation_id).await;
+            let state = self.state().await?;
+            let events = match state.send_message(command.clone()) {
+                Ok(events) => events,
+                Err(Refusal::Busy(open)) => {
+                    if let Some(led_to) = self.led_to().await? {
+                        return self.attach(led_to).await;
+                    }
+                    self.end_if_orphaned(&open).await?;
+                    continue;
                 }
+                Err(Refusal::NotFound | Refusal::ReplyEnded | Refusal::MovedOn) => {
+                    return Err(Problem::not_found("conversation"));
+                }
+            };
+            let prepared = match ready.take() {
+                Some(ready) => ready,
+                None => self.prepare(command.reply_id).await?,
+            };
+            let metadata = Metadata {
+                correlation_id: Some(command.message_id.0),
+                ..Metadata::default()
+            };
+            let events = events.into_iter().map(|event| (event, metadata.clone()));
+            let expected = Expected::Version(state.version);
+            let idempotency = self.key.as_ref().map(Key::idempotency);
+            let store = &self.app.core.store;
+            match store
+                .append(
+                    &stream,
+                    command.user,
+                    expected,
+                    events.collect(),
+                    idempotency,
+                )
+                .await
+            {
+                Ok(appended) if appended.repeated => {}
+                Ok(_) => {
+                    let history = state.messages.iter().cloned().collect();
+                    let message_id = command.message_id;
+                    return Ok(self.start(prepared, message_id, &state, history));
+                }
+                Err(AppendError::Conflict { actual: at }) => {
+                    actual = at;
+                    ready = Some(prepared);
+                    if at < state.version {
+                        // The database was set back; the buffer was not.
+                        self.app.core.buffer.forget(command.conversation_id).await;
+                    }
+                }
+                Err(error) => return Err(error.into()),
             }
-            Err(error) => return Err(error.into()),
         }
+        Err(AppendError::Conflict { actual }.into())
     }
-    Err(AppendError::Conflict { actual }.into())
+
+    /// The conversation as it is.
+    async fn state(&self) -> Result<Arc<Conversation>, Problem> {
+        if self.command.begin {
+            return Ok(Arc::default());
+        }
+        let core = &self.app.core;
+        Ok(core
+            .buffer
+            .current(&core.store, self.command.conversation_id)
+            .await?)
+    }
+
+    /// Where the key has led to before.
+    async fn led_to(&self) -> Result<Option<(StreamId, i64)>, Problem> {
+        let Some(key) = &self.key else {
+            return Ok(None);
+        };
+        let store = &self.app.core.store;
+        Ok(store.led_to(self.command.user, key.idempotency()).await?)
+    }
+
+    /// Makes sure that one more reply may be made, counts it, and begins to recall.
+    async fn prepare(&self, reply_id: ReplyId) -> Result<Ready, Problem> {
+        let SendMessage {
+            user,
+            conversation_id,
+            ..
+        } = self.command;
+        let claim = self.app.replies.claim(user, reply_id, conversation_id)?;
+        let counted = limits::count_reply(&self.app, user).await?;
+        let recall = recall(self.app.core.clone(), user, self.said.message.clone());
+        Ok(Ready {
+            claim,
+            counted,
+            recalled: tokio::spawn(recall.in_current_span()),
+        })
+    }
+
+    /// Starts the reply to a message that is stored.
+    fn start(
+        self,
+        ready: Ready,
+        message_id: MessageId,
+        state: &Conversation,
+        history: Vec<Message>,
+    ) -> Taken {
+        let running = ready.claim.running().clone();
+        let assignment = Assignment {
+            user: self.command.user,
+            conversation_id: running.conversation_id,
+            message_id,
+            reply_id: running.reply_id,
+            system: self.said.system,
+            summary: state.summary.as_ref().map(|summary| summary.text.clone()),
+            message: self.said.message,
+            history,
+        };
+        // A panic in recall is no reason to leave the user without a reply.
+        let recalled = async { ready.recalled.await.unwrap_or_default() };
+        reply::start(&self.app, ready.claim, assignment, recalled);
+        (Followed::here(running), Some(ready.counted))
+    }
+
+    /// Follows the reply that the key has led to. One that failed is made again, unless something
+    /// else was said since.
+    async fn attach(mut self, (stream, version): (StreamId, i64)) -> Result<Taken, Problem> {
+        let gone = || Problem::not_found("conversation");
+        let (app, user) = (self.app.clone(), self.command.user);
+        let store = &app.core.store;
+        self.command.conversation_id = stream.as_conversation().ok_or_else(gone)?;
+        let conversation = self.command.conversation_id;
+        let first = store.read_stream(&stream, version - 1).await?;
+        let Some(Event::UserMessageReceived(message)) = first.first().map(|r| &r.event) else {
+            return Err(gone());
+        };
+        let message_id = message.message_id;
+        for _ in 0..TRIES {
+            let events = store.read_stream(&stream, version - 1).await?;
+            let (reply_id, end) = last_reply(&events, message_id).ok_or_else(gone)?;
+            let failed = match end {
+                None if app.replies.find(reply_id).is_some() => {
+                    let running = app.replies.find(reply_id).map(Followed::here);
+                    return running.map(|reply| (reply, None)).ok_or_else(gone);
+                }
+                None => {
+                    let state = app.core.buffer.current(store, conversation).await?;
+                    match state
+                        .open_reply
+                        .as_ref()
+                        .filter(|open| open.reply_id == reply_id)
+                    {
+                        Some(open) if self.is_alive(open).await? => {
+                            let reply = Followed::elsewhere(&app, user, reply_id, conversation);
+                            return Ok((reply, None));
+                        }
+                        Some(_) => {
+                            lost_replies::end(&app.core, user, conversation, reply_id).await?;
+                        }
+                        None => {}
+                    }
+                    continue;
+                }
+                Some((outcome @ Outcome::Failed { .. }, text)) => (outcome, text.to_owned()),
+                Some((outcome, text)) => {
+                    let reply = Followed::ended(reply_id, conversation, text.to_owned(), outcome);
+                    return Ok((reply, None));
+                }
+            };
+            let state = app.core.buffer.current(store, conversation).await?;
+            let again = ReplyId(Uuid::now_v7());
+            let event = match state.request_reply(user, message_id, again, app.process) {
+                Ok(event) => event,
+                Err(Refusal::Busy(_)) => continue,
+                Err(_) => {
+                    let reply = Followed::ended(reply_id, conversation, failed.1, failed.0);
+                    return Ok((reply, None));
+                }
+            };
+            let ready = self.prepare(again).await?;
+            let metadata = Metadata {
+                correlation_id: Some(message_id.0),
+                ..Metadata::default()
+            };
+            let (expected, events) = (Expected::Version(state.version), vec![(event, metadata)]);
+            match store.append(&stream, user, expected, events, None).await {
+                Ok(_) => {
+                    let history = state.before(message_id);
+                    return Ok(self.start(ready, message_id, &state, history));
+                }
+                Err(AppendError::Conflict { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(AppendError::Conflict { actual: version }.into())
+    }
+
+    /// Ends a running reply that nobody is at work on; any other keeps the conversation busy.
+    async fn end_if_orphaned(&self, open: &OpenReply) -> Result<(), Problem> {
+        if self.is_alive(open).await? {
+            return Err(Problem::busy(open.reply_id.0));
+        }
+        let SendMessage {
+            user,
+            conversation_id,
+            ..
+        } = self.command;
+        lost_replies::end(&self.app.core, user, conversation_id, open.reply_id).await?;
+        Ok(())
+    }
+
+    /// Whether somebody is at work on a reply.
+    async fn is_alive(&self, open: &OpenReply) -> Result<bool, Problem> {
+        if open.lease == self.app.process {
+            return Ok(self.app.replies.find(open.reply_id).is_some());
+        }
+        Ok(progress::is_alive(&self.app.core.pool, open.lease).await?)
+    }
 }
 
-/// Ends a running reply that nobody is at work on; any other keeps the conversation busy.
-async fn end_if_orphaned(
-    app: &App,
-    command: &SendMessage,
-    open: &OpenReply,
-) -> Result<(), Problem> {
-    let alive = if open.lease == app.process {
-        app.replies.is_running(open.reply_id)
-    } else {
-        progress::is_alive(&app.core.pool, open.lease).await?
-    };
-    if alive {
-        return Err(Problem::busy(open.reply_id.0));
-    }
-    lost_replies::end(
-        &app.core,
-        command.user,
-        command.conversation_id,
-        open.reply_id,
-    )
-    .await?;
-    Ok(())
+/// What a reply needs before its message is stored.
+struct Ready {
+    claim: Claim,
+    counted: rate_limit::Taken,
+    recalled: tokio::task::JoinHandle<Vec<Found>>,
+}
+
+/// The last reply to a message among a conversation's events, and how it ended, if it has.
+fn last_reply(
+    events: &[Recorded],
+    message: MessageId,
+) -> Option<(ReplyId, Option<(Outcome, &str)>)> {
+    let reply = events
+        .iter()
+        .rev()
+        .find_map(|recorded| match &recorded.event {
+            Event::UserMessageReceived(event) if event.message_id == message => {
+                Some(event.reply_id)
+            }
+            Event::ReplyRequested(event) if event.message_id == message => Some(event.reply_id),
+            _ => None,
+        })?;
+    let mut ends = events.iter().rev();
+    Some((
+        reply,
+        ends.find_map(|recorded| reply::ended(&recorded.event, reply)),
+    ))
 }
 
 /// Finds the memories for a message. When that fails the user still gets a reply.
@@ -322,7 +556,7 @@ async fn recall(core: Core, user: UserId, message: String) -> Vec<Found> {
 }
 
 /// The headers of every answer, whole or streamed.
-fn headers(running: &Running) -> [(HeaderName, String); 4] {
+pub(crate) fn headers(reply: &Followed) -> [(HeaderName, String); 4] {
     [
         (header::CACHE_CONTROL, "no-cache".to_owned()),
         (
@@ -331,30 +565,50 @@ fn headers(running: &Running) -> [(HeaderName, String); 4] {
         ),
         (
             HeaderName::from_static("x-conversation-id"),
-            running.conversation_id.to_string(),
+            reply.conversation_id.to_string(),
         ),
         (
             HeaderName::from_static("x-reply-id"),
-            running.reply_id.to_string(),
+            reply.reply_id.to_string(),
         ),
+    ]
+}
+
+/// Those of them that the documentation names.
+pub(crate) fn documented_headers() -> Vec<MetaHeader> {
+    let documented = |name: &str, description: &str| MetaHeader {
+        name: name.to_owned(),
+        description: Some(description.to_owned()),
+        required: true,
+        deprecated: false,
+        schema: Uuid::schema_ref(),
+    };
+    vec![
+        documented("X-Conversation-Id", "The conversation."),
+        documented("X-Reply-Id", "The reply."),
     ]
 }
 
 /// The answer to a message: a stream, or the whole reply.
 pub(crate) struct ChatResponse {
-    running: Arc<Running>,
-    whole: Option<String>,
+    reply: Followed,
+    whole: Option<(String, Outcome)>,
 }
 
 impl IntoResponse for ChatResponse {
     fn into_response(self) -> Response {
-        let headers = headers(&self.running);
+        let headers = headers(&self.reply);
         let mut response = match self.whole {
-            None => ReplyStream(self.running).into_response(),
-            Some(response) => {
+            None => ReplyStream {
+                reply: self.reply,
+                from: Place::At(0),
+            }
+            .into_response(),
+            Some((response, outcome)) => {
                 let answer = ChatAnswer {
                     response,
-                    conversation_id: self.running.conversation_id.0,
+                    conversation_id: self.reply.conversation_id.0,
+                    cancelled: (outcome == Outcome::Cancelled).then_some(true),
                 };
                 Json(answer).into_response()
             }
@@ -370,13 +624,6 @@ impl IntoResponse for ChatResponse {
 
 impl ApiResponse for ChatResponse {
     fn meta() -> MetaResponses {
-        let documented = |name: &str, description: &str| MetaHeader {
-            name: name.to_owned(),
-            description: Some(description.to_owned()),
-            required: true,
-            deprecated: false,
-            schema: Uuid::schema_ref(),
-        };
         MetaResponses {
             responses: vec![MetaResponse {
                 description: "The reply, as a stream of events or whole.",
@@ -392,10 +639,7 @@ impl ApiResponse for ChatResponse {
                         schema: Json::<ChatAnswer>::schema_ref(),
                     },
                 ],
-                headers: vec![
-                    documented("X-Conversation-Id", "The conversation."),
-                    documented("X-Reply-Id", "The reply."),
-                ],
+                headers: documented_headers(),
             }],
         }
     }

@@ -3,12 +3,12 @@
 //! It runs as a task of its own, so that a client who leaves cancels nothing.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use companion_adapters::event_store::{AppendError, Expected};
-use companion_adapters::llm::{self, LlmFailure, Piece, Sampling};
-use companion_adapters::lost_replies;
+use companion_adapters::llm::{LlmFailure, Piece, Sampling};
 use companion_adapters::recall::{Found, Item};
+use companion_adapters::{lost_replies, metrics};
 use companion_domain::conversation::Message;
 use companion_domain::events::{Event, FailureReason, Metadata, RecalledMemory, ReplyStarted};
 use companion_domain::ids::{ConversationId, MemoryId, MessageId, ReplyId, StreamId, UserId};
@@ -19,6 +19,7 @@ use tracing::Instrument;
 
 use crate::app::App;
 use crate::error::Problem;
+use crate::following;
 use crate::replies::{Claim, Outcome, Running};
 
 /// How long the end of a reply is tried to be stored while the database is away.
@@ -49,6 +50,7 @@ pub(crate) fn start(
     assignment: Assignment,
     recalled: impl Future<Output = Vec<Found>> + Send + 'static,
 ) {
+    following::share(&app.texts, claim.running().clone());
     let task = Task {
         app: app.clone(),
         running: claim.running().clone(),
@@ -78,8 +80,36 @@ struct Task {
 
 /// How the talk with the LLM went.
 struct Talk {
-    failure: Option<FailureReason>,
+    ending: Ending,
     usage: Option<Value>,
+}
+
+/// What ended the talk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    Whole,
+    Cancelled,
+    Failed(FailureReason),
+}
+
+impl Ending {
+    fn status(self) -> &'static str {
+        match self {
+            Self::Whole => "success",
+            Self::Cancelled => "cancelled",
+            Self::Failed(reason) => reason.code(),
+        }
+    }
+}
+
+impl From<Ending> for Outcome {
+    fn from(ending: Ending) -> Self {
+        match ending {
+            Ending::Whole => Self::Completed,
+            Ending::Cancelled => Self::Cancelled,
+            Ending::Failed(reason) => Self::failed(reason),
+        }
+    }
 }
 
 impl Task {
@@ -90,15 +120,17 @@ impl Task {
             Err(_) => {
                 return self
                     .end(Talk {
-                        failure: Some(FailureReason::LlmInvalid),
+                        ending: Ending::Failed(FailureReason::LlmInvalid),
                         usage: None,
                     })
                     .await;
             }
         };
         let started = self.started(&recalled, &prompt);
+        let begun = Instant::now();
         // The first token doesn't wait for the disk; the end of the reply does.
         let (started, talk) = tokio::join!(self.append(Expected::Any, started), self.talk(&prompt));
+        metrics::llm_request(talk.ending.status(), begun);
         if let Err(error) = started {
             tracing::error!("the start of a reply could not be stored: {error}");
         }
@@ -151,7 +183,7 @@ impl Task {
             max_tokens: config.llm_max_tokens,
         };
         let mut talk = Talk {
-            failure: None,
+            ending: Ending::Whole,
             usage: None,
         };
         let mut pieces = std::pin::pin!(self.app.llm.stream(&prompt.messages, &sampling));
@@ -159,27 +191,34 @@ impl Task {
             let piece = tokio::select! {
                 piece = pieces.next() => piece,
                 () = self.app.replies.aborted() => Some(Err(LlmFailure(FailureReason::ServiceStopping))),
+                () = self.running.cancelled() => {
+                    talk.ending = Ending::Cancelled;
+                    return talk;
+                }
             };
             match piece {
                 // PostgreSQL's text can't hold NUL, and no reader misses it.
                 Some(Ok(Piece::Text(text))) => {
+                    if self.running.len() == 0 {
+                        metrics::first_token(self.running.age());
+                    }
                     self.running.push(&text.replace('\0', ""));
                     if self.running.len() > MAX_REPLY {
-                        talk.failure = Some(FailureReason::LlmInvalid);
+                        talk.ending = Ending::Failed(FailureReason::LlmInvalid);
                         return talk;
                     }
                 }
                 Some(Ok(Piece::Usage(usage))) => talk.usage = Some(usage),
                 Some(Err(LlmFailure(reason))) => {
                     tracing::warn!(reason = reason.code(), "the LLM gave no whole answer");
-                    talk.failure = Some(reason);
+                    talk.ending = Ending::Failed(reason);
                     return talk;
                 }
                 None => break,
             }
         }
         if self.running.text().trim().is_empty() {
-            talk.failure = Some(FailureReason::LlmInvalid);
+            talk.ending = Ending::Failed(FailureReason::LlmInvalid);
         }
         talk
     }
@@ -213,9 +252,10 @@ impl Task {
             let core = &self.app.core;
             let state = core.buffer.current(&core.store, conversation_id).await?;
             let text = self.running.text();
-            let decided = match talk.failure {
-                None => state.complete_reply(reply_id, text),
-                Some(reason) => state.fail_reply(reply_id, text, reason),
+            let decided = match talk.ending {
+                Ending::Whole => state.complete_reply(reply_id, text),
+                Ending::Cancelled => state.cancel_reply(reply_id, text),
+                Ending::Failed(reason) => state.fail_reply(reply_id, text, reason),
             };
             let ended = match decided {
                 Ok(event) => event,
@@ -234,10 +274,12 @@ impl Task {
             {
                 Ok(()) => {}
                 Err(AppendError::Conflict { .. }) => continue,
-                Err(AppendError::NoUser) => return Ok(failed(FailureReason::ServiceStopping)),
+                Err(AppendError::NoUser) => {
+                    return Ok(Outcome::failed(FailureReason::ServiceStopping));
+                }
                 Err(error) => return Err(error.into()),
             }
-            return Ok(talk.failure.map_or(Outcome::Completed, failed));
+            return Ok(talk.ending.into());
         }
     }
 
@@ -250,12 +292,11 @@ impl Task {
         let ended = last
             .iter()
             .rev()
-            .find_map(|recorded| match &recorded.event {
-                Event::ReplyCompleted(event) if event.reply_id == own => Some(Outcome::Completed),
-                Event::ReplyFailed(event) if event.reply_id == own => Some(failed(event.reason)),
-                _ => None,
-            });
-        Ok(ended.unwrap_or(failed(FailureReason::ServiceStopping)))
+            .find_map(|recorded| ended(&recorded.event, own));
+        Ok(ended.map_or(
+            Outcome::failed(FailureReason::ServiceStopping),
+            |(outcome, _)| outcome,
+        ))
     }
 
     async fn append(
@@ -282,10 +323,20 @@ impl Task {
     }
 }
 
-fn failed(reason: FailureReason) -> Outcome {
-    Outcome::Failed {
-        code: reason.code(),
-        message: llm::message(reason),
+/// How an event ends a reply, and with which text, if it does.
+pub(crate) fn ended(event: &Event, reply: ReplyId) -> Option<(Outcome, &str)> {
+    match event {
+        Event::ReplyCompleted(event) if event.reply_id == reply => {
+            Some((Outcome::Completed, &event.content))
+        }
+        Event::ReplyCancelled(event) if event.reply_id == reply => {
+            Some((Outcome::Cancelled, &event.partial))
+        }
+        Event::ReplyFailed(event) if event.reply_id == reply => {
+            Some((Outcome::failed(event.reason), &event.partial))
+        }
+        Event::ConversationDeleted(_) => Some((Outcome::Cancelled, "")),
+        _ => None,
     }
 }
 

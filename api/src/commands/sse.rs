@@ -1,9 +1,8 @@
 //! A reply as server-sent events.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use companion_domain::ids::ConversationId;
+use companion_domain::ids::{ConversationId, ReplyId};
 use futures_util::stream;
 use poem::web::sse::Event;
 use poem::{Body, IntoResponse, Response};
@@ -14,7 +13,8 @@ use poem_openapi::types::Type;
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::replies::{Outcome, Running};
+use crate::following::Followed;
+use crate::replies::Outcome;
 
 /// After so long a silence a comment keeps proxies from hanging up.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -36,6 +36,9 @@ pub(crate) struct StreamEvent {
     /// The conversation, in the last event.
     #[serde(skip_serializing_if = "Option::is_none")]
     conversation_id: Option<Uuid>,
+    /// `true` in the last event of a reply that was cancelled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cancelled: Option<bool>,
 }
 
 /// Why a reply failed.
@@ -55,12 +58,13 @@ impl StreamEvent {
             error: None,
             done: None,
             conversation_id: None,
+            cancelled: None,
         }
     }
 
     fn last(outcome: Outcome, conversation: ConversationId) -> Self {
         let (chunk, error) = match outcome {
-            Outcome::Completed => (Some(String::new()), None),
+            Outcome::Completed | Outcome::Cancelled => (Some(String::new()), None),
             Outcome::Failed { code, message } => (
                 None,
                 Some(StreamError {
@@ -74,12 +78,16 @@ impl StreamEvent {
             error,
             done: Some(true),
             conversation_id: Some(conversation.0),
+            cancelled: (outcome == Outcome::Cancelled).then_some(true),
         }
     }
 }
 
-/// A stream of a reply's text from its beginning.
-pub(crate) struct ReplyStream(pub(crate) Arc<Running>);
+/// A stream of a reply.
+pub(crate) struct ReplyStream {
+    pub(crate) reply: Followed,
+    pub(crate) from: Place,
+}
 
 impl Payload for ReplyStream {
     const CONTENT_TYPE: &'static str = "text/event-stream";
@@ -94,42 +102,65 @@ impl Payload for ReplyStream {
 }
 
 /// Where a follower is in the text.
-enum Place {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// So many bytes are read.
     At(usize),
+    /// All is read, and also how it ended; told again to who asks again.
     End,
+    /// Nothing more is to come.
+    Over,
+}
+
+impl Place {
+    /// Reads the id of an event of this reply: `<reply>:<bytes>` or `<reply>:done`.
+    pub(crate) fn parse(id: &str, reply: ReplyId) -> Option<Self> {
+        let (of, place) = id.split_once(':')?;
+        if of != reply.to_string() {
+            return None;
+        }
+        match place {
+            "done" => Some(Self::End),
+            // No sign, no space: as it was sent.
+            bytes if bytes.bytes().all(|c| c.is_ascii_digit()) => bytes.parse().ok().map(Self::At),
+            _ => None,
+        }
+    }
 }
 
 impl IntoResponse for ReplyStream {
     fn into_response(self) -> Response {
-        let running = self.0;
-        let frames = stream::unfold((running, Place::At(0)), |(running, place)| async move {
-            let Place::At(from) = place else { return None };
-            let (frame, place) = match tokio::time::timeout(KEEP_ALIVE, running.after(from)).await {
-                Err(_) => (":\n\n".to_owned(), Place::At(from)),
-                Ok((_, Some(outcome))) => {
-                    let event = StreamEvent::last(outcome, running.conversation_id);
-                    (
-                        frame(&event, &format!("{}:done", running.reply_id)),
-                        Place::End,
-                    )
+        let start = (self.reply, self.from);
+        let frames = stream::unfold(start, |(reply, place)| async move {
+            let (frame, place) = match place {
+                Place::Over => return None,
+                Place::End => {
+                    let (_, outcome) = reply.whole().await;
+                    (last_frame(&reply, outcome), Place::Over)
                 }
-                Ok((more, None)) => {
-                    let to = from + more.len();
-                    (
-                        frame(
-                            &StreamEvent::piece(more),
-                            &format!("{}:{to}", running.reply_id),
-                        ),
-                        Place::At(to),
-                    )
+                Place::At(from) => {
+                    match tokio::time::timeout(KEEP_ALIVE, reply.after(from)).await {
+                        Err(_) => (":\n\n".to_owned(), Place::At(from)),
+                        Ok((_, Some(outcome))) => (last_frame(&reply, outcome), Place::Over),
+                        Ok((more, None)) => {
+                            let to = from + more.len();
+                            let id = format!("{}:{to}", reply.reply_id);
+                            (frame(&StreamEvent::piece(more), &id), Place::At(to))
+                        }
+                    }
                 }
             };
-            Some((Ok::<_, std::io::Error>(frame), (running, place)))
+            Some((Ok::<_, std::io::Error>(frame), (reply, place)))
         });
         Response::builder()
             .content_type("text/event-stream")
             .body(Body::from_bytes_stream(frames))
     }
+}
+
+fn last_frame(reply: &Followed, outcome: Outcome) -> String {
+    let event = StreamEvent::last(outcome, reply.conversation_id);
+    frame(&event, &format!("{}:done", reply.reply_id))
 }
 
 fn frame(event: &StreamEvent, id: &str) -> String {

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use companion_adapters::messages::{self, ConversationRow, MessageRow};
-use companion_domain::ids::{ConversationId, UserId};
+use companion_domain::ids::ConversationId;
 use poem::web::Data;
 use poem_openapi::param::{Path, Query};
 use poem_openapi::{Object, OpenApi};
@@ -93,7 +93,7 @@ impl ConversationsApi {
         offset: Query<Option<i64>>,
     ) -> Result<Read<ConversationList>, Problem> {
         let (limit, offset) = (page::limit(limit.0)?, page::offset(offset.0)?);
-        let user = UserId::of(&caller.0);
+        let user = caller.user;
         let lag = page::wait_for_own_writes(&app.core, user).await?;
         let mut connection = app.core.pool.acquire().await?;
         let (rows, total) =
@@ -124,7 +124,7 @@ impl ConversationsApi {
         before: Query<Option<Uuid>>,
     ) -> Result<Read<MessageList>, Problem> {
         let limit = page::limit(limit.0)?;
-        let (user, conversation) = (UserId::of(&caller.0), ConversationId(id.0));
+        let (user, conversation) = (caller.user, ConversationId(id.0));
         let lag = page::wait_for_own_writes(&app.core, user).await?;
         let mut connection = app.core.pool.acquire().await?;
         if !messages::owns_conversation(&mut *connection, user, conversation).await? {

@@ -1,6 +1,7 @@
 //! Whether the service works, for people and for orchestrators.
 
 use companion_adapters::progress::{self, Lag};
+use companion_adapters::redis_link::RedisLink;
 use poem::web::Data;
 use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, Object, OpenApi};
@@ -72,7 +73,7 @@ impl HealthApi {
         let (lag, llm, redis) = tokio::join!(
             progress::lag(&app.core.pool),
             app.llm_answers(),
-            app.core.buffer.ping()
+            ping(app.core.redis.as_ref()),
         );
         let database = lag.is_ok();
         let lag = lag.unwrap_or_else(|error| {
@@ -130,5 +131,13 @@ impl HealthApi {
                 status: "no database".to_owned(),
             })),
         }
+    }
+}
+
+/// Whether Redis answers; `None` when none is configured.
+async fn ping(redis: Option<&RedisLink>) -> Option<bool> {
+    match redis {
+        None => None,
+        Some(redis) => Some(redis.ping().await),
     }
 }

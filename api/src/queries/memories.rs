@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use companion_adapters::memories::{self, Filter, Memory};
 use companion_adapters::recall::{self, Found, Item};
-use companion_domain::ids::{ConversationId, UserId};
+use companion_domain::ids::ConversationId;
 use companion_domain::memory::{Decay, MemoryKind, Source};
 use poem::web::Data;
 use poem_openapi::param::Query;
@@ -183,7 +183,7 @@ impl MemoriesApi {
         include_inactive: Query<Option<bool>>,
     ) -> Result<Read<MemoryList>, Problem> {
         let (limit, offset) = (page::limit(limit.0)?, page::offset(offset.0)?);
-        let user = UserId::of(&caller.0);
+        let user = caller.user;
         let filter = Filter {
             kind: kind.0.map(MemoryKind::from),
             conversation: conversation_id.0.map(ConversationId),
@@ -214,7 +214,7 @@ impl MemoriesApi {
         if request.query.trim().is_empty() {
             return Err(Problem::invalid_field("query", "must not be blank"));
         }
-        let user = UserId::of(&caller.0);
+        let user = caller.user;
         let (lag, vector) = tokio::join!(
             page::wait_for_own_writes(&app.core, user),
             app.core.embedder.embed_query(&request.query),

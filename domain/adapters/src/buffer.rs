@@ -4,20 +4,16 @@
 //! reader that finds it missing or behind rebuilds it from the log, so losing it loses nothing.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use companion_domain::conversation::Conversation;
 use companion_domain::events::Recorded;
 use companion_domain::ids::{ConversationId, StreamId};
 use moka::future::Cache;
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 
 use crate::config::Config;
 use crate::event_store::{EventStore, ReadError};
-
-/// How long Redis may take before the process's own buffer stands in.
-const REDIS_TIMEOUT: Duration = Duration::from_millis(500);
+use crate::redis_link::RedisLink;
 
 /// Stores a state unless a newer one is there: `KEYS[1]` the buffer, `ARGV` version, state, seconds.
 const STORE: &str = "local version = redis.call('HGET', KEYS[1], 'version')
@@ -29,68 +25,25 @@ return 1";
 /// The buffers of all conversations.
 #[derive(Clone)]
 pub struct Buffer {
-    redis: Option<Redis>,
+    redis: Option<RedisLink>,
     process: Cache<ConversationId, Arc<Conversation>>,
     keep: usize,
     ttl: Duration,
 }
 
-#[derive(Clone)]
-struct Redis {
-    connection: ConnectionManager,
-    up: Arc<AtomicBool>,
-}
-
-/// Why Redis can't be used.
-#[derive(Debug, thiserror::Error)]
-#[error("REDIS_URL can't be used: {0}; for example REDIS_URL=redis://localhost:6379/0")]
-pub struct InvalidRedis(String);
-
 impl Buffer {
-    /// The buffer that the configuration asks for. A Redis that is down is no error: the process's
-    /// own buffer stands in until it is back.
-    ///
-    /// # Errors
-    /// [`InvalidRedis`] when the URL makes no sense.
-    pub async fn new(config: &Config) -> Result<Self, InvalidRedis> {
-        let redis = match &config.redis_url {
-            None => None,
-            Some(url) => {
-                let client = redis::Client::open(url.expose())
-                    .map_err(|error| InvalidRedis(error.to_string()))?;
-                let settings = ConnectionManagerConfig::new()
-                    .set_connection_timeout(Some(REDIS_TIMEOUT))
-                    .set_response_timeout(Some(REDIS_TIMEOUT))
-                    .set_number_of_retries(1)
-                    .set_max_delay(Duration::from_secs(2));
-                let connection = ConnectionManager::new_lazy_with_config(client, settings)
-                    .map_err(|error| InvalidRedis(error.to_string()))?;
-                Some(Redis {
-                    connection,
-                    up: Arc::new(AtomicBool::new(true)),
-                })
-            }
-        };
+    /// The buffers in this Redis, or else in the process; there too while Redis is down.
+    pub fn new(config: &Config, redis: Option<RedisLink>) -> Self {
         let process = Cache::builder()
             .max_capacity(10_000)
             .time_to_idle(config.short_term_memory_ttl)
             .build();
-        Ok(Self {
+        Self {
             redis,
             process,
             keep: config.short_term_memory_size,
             ttl: config.short_term_memory_ttl,
-        })
-    }
-
-    /// Whether Redis answers; `None` when none is configured.
-    pub async fn ping(&self) -> Option<bool> {
-        let redis = self.redis.as_ref()?;
-        let mut connection = redis.connection.clone();
-        let answer: redis::RedisResult<String> =
-            redis::cmd("PING").query_async(&mut connection).await;
-        redis.note(answer.as_ref().err());
-        Some(answer.is_ok())
+        }
     }
 
     /// The state of a conversation as the log has it now, from the buffer and the log's tail.
@@ -136,12 +89,9 @@ impl Buffer {
     /// Throws a conversation's buffer away; the next reader rebuilds it from the log.
     pub async fn forget(&self, conversation: ConversationId) {
         if let Some(redis) = &self.redis {
-            let mut connection = redis.connection.clone();
-            let gone: redis::RedisResult<i64> = redis::cmd("DEL")
-                .arg(key(conversation))
-                .query_async(&mut connection)
-                .await;
-            redis.note(gone.as_ref().err());
+            let mut delete = redis::cmd("DEL");
+            // One that stays behind is no newer than the log, and expires.
+            let _ = redis.run::<i64>(delete.arg(key(conversation))).await;
         }
         self.process.invalidate(&conversation).await;
     }
@@ -150,14 +100,9 @@ impl Buffer {
         let Some(redis) = &self.redis else {
             return self.process.get(&conversation).await;
         };
-        let mut connection = redis.connection.clone();
-        let state: redis::RedisResult<Option<Vec<u8>>> = redis::cmd("HGET")
-            .arg(key(conversation))
-            .arg("state")
-            .query_async(&mut connection)
-            .await;
-        redis.note(state.as_ref().err());
-        match state {
+        let mut read = redis::cmd("HGET");
+        read.arg(key(conversation)).arg("state");
+        match redis.run::<Option<Vec<u8>>>(&read).await {
             // What can't be read was written by another version: the log has it all.
             Ok(state) => state
                 .and_then(|bytes| serde_json::from_slice(&bytes).ok())
@@ -170,16 +115,10 @@ impl Buffer {
         if let Some(redis) = &self.redis
             && let Ok(json) = serde_json::to_vec(&*state)
         {
-            let mut connection = redis.connection.clone();
-            let stored: redis::RedisResult<i64> = redis::Script::new(STORE)
-                .key(key(conversation))
-                .arg(state.version)
-                .arg(json)
-                .arg(self.ttl.as_secs())
-                .invoke_async(&mut connection)
-                .await;
-            redis.note(stored.as_ref().err());
-            if stored.is_ok() {
+            let script = redis::Script::new(STORE);
+            let mut call = script.key(key(conversation));
+            call.arg(state.version).arg(json).arg(self.ttl.as_secs());
+            if redis.run_script::<i64>(&call).await.is_ok() {
                 return;
             }
         }
@@ -193,19 +132,6 @@ impl Buffer {
                 std::future::ready(newest)
             })
             .await;
-    }
-}
-
-impl Redis {
-    /// Says once that Redis is gone, and once that it is back.
-    fn note(&self, error: Option<&redis::RedisError>) {
-        match error {
-            Some(error) if self.up.swap(false, Ordering::Relaxed) => {
-                tracing::warn!(kind = ?error.kind(), "Redis does not answer; buffers are kept in the process until it does");
-            }
-            None if !self.up.swap(true, Ordering::Relaxed) => tracing::info!("Redis answers again"),
-            _ => {}
-        }
     }
 }
 

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use sqlx::PgPool;
 
-use crate::buffer::{Buffer, InvalidRedis};
+use crate::buffer::Buffer;
 use crate::config::Config;
 use crate::database::{self, DatabaseError};
 use crate::embedder::{EmbedError, Embedder};
 use crate::event_store::EventStore;
+use crate::redis_link::{InvalidRedis, RedisLink};
 use crate::vault::{self, Vault, VaultError};
 
 /// Connections of a process to PostgreSQL for requests and for background work.
@@ -26,6 +27,8 @@ pub struct Core {
     pub derived: PgPool,
     /// The event log.
     pub store: EventStore,
+    /// Redis, when one is configured.
+    pub redis: Option<RedisLink>,
     /// The short-term buffers.
     pub buffer: Buffer,
     /// The embedding model.
@@ -69,7 +72,7 @@ impl Core {
     pub async fn open(config: Config) -> Result<Self, StartError> {
         let embedder = Embedder::load(&config);
         let (log, embedder) = tokio::join!(Self::open_log(&config), embedder);
-        Self::assemble(config, log?, embedder?).await
+        Self::assemble(config, log?, embedder?)
     }
 
     /// The same with an embedding model that is loaded already.
@@ -78,11 +81,12 @@ impl Core {
     /// [`StartError`] that says what is wrong and what mends it.
     pub async fn open_with(config: Config, embedder: Embedder) -> Result<Self, StartError> {
         let log = Self::open_log(&config).await?;
-        Self::assemble(config, log, embedder).await
+        Self::assemble(config, log, embedder)
     }
 
-    async fn assemble(config: Config, log: Log, embedder: Embedder) -> Result<Self, StartError> {
-        let buffer = Buffer::new(&config).await?;
+    fn assemble(config: Config, log: Log, embedder: Embedder) -> Result<Self, StartError> {
+        let redis = RedisLink::open(&config)?;
+        let buffer = Buffer::new(&config, redis.clone());
         let Log {
             pool,
             derived,
@@ -93,6 +97,7 @@ impl Core {
             pool,
             derived,
             store,
+            redis,
             buffer,
             embedder,
         })

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use companion_domain::conversation::Role;
 use fastembed::{
@@ -12,7 +13,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Config;
-use crate::parts;
+use crate::{metrics, parts};
 
 /// Tokens of a text that the model sees; the rest is cut. MiniLM was trained on 128 and is used
 /// with 256 by its authors.
@@ -265,7 +266,10 @@ fn run(model: &mut TextEmbedding, lane: &mut VecDeque<Pending>) {
         }
         batch.push(text);
     }
-    match model.embed(&batch, None) {
+    let begun = Instant::now();
+    let embedded = model.embed(&batch, None);
+    metrics::embedding(begun);
+    match embedded {
         Ok(vectors) => {
             let mut vectors = vectors.into_iter().map(Vector::from);
             for pending in lane {

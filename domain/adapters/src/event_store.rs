@@ -10,8 +10,8 @@ use sqlx::{PgConnection, PgPool};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::telemetry;
 use crate::vault::{Binding, DataKey, Vault, VaultError};
+use crate::{metrics, telemetry};
 
 /// The query for [`EventRow`]s, with its conditions.
 macro_rules! select_events {
@@ -199,15 +199,21 @@ impl EventStore {
         };
         let batch = Batch::seal(&key, events)?;
         let mut connection = self.pool.acquire().await?;
-        let appended = batch
-            .append(&mut connection, stream, user, key.id, expected, idempotency)
-            .await;
+        let recorded = batch.count("MemoryRecorded");
+        let append = batch.append(&mut connection, stream, user, key.id, expected, idempotency);
+        let appended = metrics::query("append", append).await;
         match &appended {
-            Ok(_) => self.appends.send_modify(|n| *n += 1),
+            Ok(_) => self.appended(recorded),
             Err(AppendError::NoUser) => self.vault.forget(user).await,
             Err(_) => {}
         }
         appended
+    }
+
+    /// Tells who waits for it, and counts.
+    fn appended(&self, memories: usize) {
+        metrics::memories_stored(memories);
+        self.appends.send_modify(|n| *n += 1);
     }
 
     /// Appends to several streams of one user, all or nothing, and does `also` in the same commit.
@@ -231,6 +237,7 @@ impl EventStore {
         for append in &appends {
             lock(&mut transaction, &append.stream).await?;
         }
+        let mut recorded = 0;
         for Append {
             stream,
             expected,
@@ -238,6 +245,7 @@ impl EventStore {
         } in appends
         {
             let batch = Batch::seal(&key, events)?;
+            recorded += batch.count("MemoryRecorded");
             let appended = batch.append(&mut transaction, &stream, user, key.id, expected, None);
             match appended.await {
                 Ok(_) => {}
@@ -250,7 +258,7 @@ impl EventStore {
         }
         also(&mut transaction).await?;
         transaction.commit().await?;
-        self.appends.send_modify(|n| *n += 1);
+        self.appended(recorded);
         Ok(())
     }
 
@@ -390,6 +398,11 @@ impl Batch {
             batch.metas.push(Json(metadata));
         }
         Ok(batch)
+    }
+
+    /// How many of the events are of a type.
+    fn count(&self, type_name: &str) -> usize {
+        self.types.iter().filter(|name| **name == type_name).count()
     }
 
     #[tracing::instrument(name = "append", skip_all, fields(stream.id = stream.as_str(), events = self.ids.len()))]

@@ -3,6 +3,7 @@
 
 pub mod api_keys;
 pub mod buffer;
+pub mod cancellation;
 pub mod config;
 pub mod core;
 pub mod database;
@@ -14,10 +15,14 @@ pub mod llm;
 pub mod lost_replies;
 pub mod memories;
 pub mod messages;
+pub mod metrics;
 pub mod parts;
 pub mod progress;
 pub mod queue;
+pub mod rate_limit;
 pub mod recall;
+pub mod redis_link;
+pub mod reply_texts;
 pub mod shutdown;
 pub mod subscription;
 pub mod telemetry;

@@ -5,7 +5,7 @@
 //! between a completed reply and a failed one.
 
 use std::sync::Once;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_openai::Client;
 use async_openai::error::OpenAIError;
@@ -20,6 +20,7 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use crate::config::LlmEndpoint;
+use crate::metrics;
 
 /// How long a connection to the LLM may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -151,12 +152,19 @@ impl Llm {
         if let Some(format) = format {
             request["response_format"] = format;
         }
+        let begun = Instant::now();
         let chat = self.client.chat();
         let answer = chat.create_byot::<Value, Value>(request);
-        let answer = tokio::time::timeout(self.timeout, answer)
-            .await
-            .map_err(|_| LlmFailure(FailureReason::LlmTimeout))?
-            .map_err(|error| failure(&error))?;
+        let answer = match tokio::time::timeout(self.timeout, answer).await {
+            Ok(answer) => answer.map_err(|error| failure(&error)),
+            Err(_) => Err(LlmFailure(FailureReason::LlmTimeout)),
+        };
+        let status = answer
+            .as_ref()
+            .err()
+            .map_or("success", |failure| failure.0.code());
+        metrics::llm_request(status, begun);
+        let answer = answer?;
         let choice = &answer["choices"][0];
         let text = choice["message"]["content"]
             .as_str()

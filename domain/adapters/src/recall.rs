@@ -14,6 +14,7 @@ use uuid::Uuid;
 use crate::lexicon::{self, Source};
 use crate::memories::{self, Memory};
 use crate::messages::{self, MessageRow};
+use crate::metrics;
 
 /// How many candidates each arm brings before they are ranked together.
 const CANDIDATES: usize = 50;
@@ -73,8 +74,10 @@ pub async fn search(
     decay: &Decay,
     query: &Query<'_>,
 ) -> Result<Vec<Found>, sqlx::Error> {
+    metrics::memories_retrieved();
     let mut connection = pool.acquire().await?;
-    let mut items = candidates(&mut connection, decay, query).await?;
+    let candidates = candidates(&mut connection, decay, query);
+    let mut items = metrics::query("recall", candidates).await?;
     let ranked = rank(
         items.values().map(|(_, c)| c.clone()).collect(),
         query.threshold,
@@ -97,8 +100,10 @@ pub async fn for_prompt(
     decay: &Decay,
     query: &Query<'_>,
 ) -> Result<Vec<Found>, sqlx::Error> {
+    metrics::memories_retrieved();
     let mut connection = pool.acquire().await?;
-    let mut items = candidates(&mut connection, decay, query).await?;
+    let candidates = candidates(&mut connection, decay, query);
+    let mut items = metrics::query("recall", candidates).await?;
     let all: Vec<Candidate<Uuid>> = items.values().map(|(_, c)| c.clone()).collect();
     let mut ranked = rank(all.clone(), query.threshold, query.top_k);
     let mut rest: Vec<Ranked<Uuid>> = all

@@ -1,7 +1,7 @@
 //! PostgreSQL, its extensions and schema, and Redis.
 
-use companion_adapters::buffer::Buffer;
 use companion_adapters::config::{Config, Secret};
+use companion_adapters::redis_link::RedisLink;
 use companion_adapters::vault::{self, Vault};
 use companion_adapters::{database, parts};
 use sqlx::PgPool;
@@ -149,15 +149,17 @@ async fn key_fits(config: &Config, pool: &PgPool) -> Option<Finding> {
 }
 
 async fn redis(config: &Config) -> Finding {
-    match Buffer::new(config).await {
+    match RedisLink::open(config) {
         Err(error) => Finding::problem("Redis", error.to_string()),
-        Ok(buffer) => match buffer.ping().await {
-            None => Finding::ok("Redis", "not configured; buffers are kept in the process"),
-            Some(true) => Finding::ok("Redis", "answers"),
-            Some(false) => Finding::warning(
-                "Redis",
-                "does not answer at REDIS_URL; buffers are kept in the process until it does. Start it, or correct REDIS_URL",
-            ),
-        },
+        Ok(None) => Finding::ok(
+            "Redis",
+            "not configured; buffers and rate limits are the process's own",
+        ),
+        Ok(Some(redis)) if redis.ping().await => Finding::ok("Redis", "answers"),
+        Ok(Some(_)) => Finding::warning(
+            "Redis",
+            "does not answer at REDIS_URL; until it does, buffers and rate limits are the process's own. Start it, or \
+             correct REDIS_URL",
+        ),
     }
 }

@@ -1,0 +1,220 @@
+//! A reply that has begun: follow it again, or stop it.
+
+use std::time::Duration;
+
+use companion_adapters::event_store::{AppendError, Expected};
+use companion_adapters::{cancellation, messages, progress};
+use companion_domain::events::Metadata;
+use companion_domain::ids::{ConversationId, ReplyId, StreamId, UserId};
+use poem::web::Data;
+use poem::{IntoResponse, Response};
+use poem_openapi::param::{Header, Path};
+use poem_openapi::payload::{Json, Payload};
+use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, Registry};
+use poem_openapi::{ApiResponse, Object, OpenApi};
+use uuid::Uuid;
+
+use crate::app::App;
+use crate::auth::Caller;
+use crate::commands::chat;
+use crate::commands::sse::{Place, ReplyStream};
+use crate::error::Problem;
+use crate::following::{self, Followed};
+use crate::page;
+use crate::replies::Outcome;
+
+/// How long another process may take to stop a reply.
+const STOPPED_WITHIN: Duration = Duration::from_secs(5);
+const STEP: Duration = Duration::from_millis(20);
+
+/// A reply that was stopped.
+#[derive(Debug, Object)]
+pub(crate) struct Cancelled {
+    reply_id: Uuid,
+    /// `cancelled`.
+    status: String,
+    /// What there is of the reply.
+    content: String,
+}
+
+pub(crate) struct RepliesApi;
+
+#[OpenApi]
+impl RepliesApi {
+    /// Follow a reply
+    ///
+    /// Streams a running or finished reply, from its beginning or from after the event that
+    /// `Last-Event-ID` names: without loss or repeat, from any process, also after a restart. What is
+    /// missing of a finished reply comes in one piece.
+    #[oai(path = "/replies/:id/stream", method = "get")]
+    async fn follow(
+        &self,
+        app: Data<&App>,
+        caller: Caller,
+        /// The reply.
+        id: Path<Uuid>,
+        /// The `id` of the last event that was received.
+        #[oai(name = "Last-Event-ID")]
+        last_event_id: Header<Option<String>>,
+    ) -> Result<FollowResponse, Problem> {
+        let reply_id = ReplyId(id.0);
+        page::wait_for_own_writes(&app.core, caller.user).await?;
+        let reply = Followed::find(&app, caller.user, reply_id).await?;
+        let unknown = || {
+            Problem::new(
+                poem::http::StatusCode::BAD_REQUEST,
+                "unknown_event_id",
+                "Last-Event-ID names no event of this reply. Leave it out to follow from the beginning.",
+            )
+        };
+        let from = match last_event_id.0 {
+            None => Place::At(0),
+            Some(last) => Place::parse(&last, reply_id).ok_or_else(unknown)?,
+        };
+        if matches!(from, Place::At(bytes) if !reply.reaches(bytes)) {
+            return Err(unknown());
+        }
+        Ok(FollowResponse { reply, from })
+    }
+
+    /// Stop a reply
+    ///
+    /// What there is of it is stored. Leaving a stream stops nothing; this does.
+    #[oai(path = "/replies/:id/cancel", method = "post")]
+    async fn cancel(
+        &self,
+        app: Data<&App>,
+        caller: Caller,
+        /// The reply.
+        id: Path<Uuid>,
+    ) -> Result<Json<Cancelled>, Problem> {
+        let (user, reply_id) = (caller.user, ReplyId(id.0));
+        let (content, outcome) = match app.replies.find(reply_id).filter(|r| r.user == user) {
+            Some(running) => {
+                running.cancel();
+                Followed::here(running).whole().await
+            }
+            None => cancel_elsewhere(&app, user, reply_id).await?,
+        };
+        if outcome != Outcome::Cancelled {
+            return Err(finished());
+        }
+        Ok(Json(Cancelled {
+            reply_id: reply_id.0,
+            status: "cancelled".to_owned(),
+            content,
+        }))
+    }
+}
+
+fn finished() -> Problem {
+    Problem::new(
+        poem::http::StatusCode::CONFLICT,
+        "reply_finished",
+        "The reply has ended already.",
+    )
+}
+
+/// Stops a reply that another process makes, or has begun and left.
+async fn cancel_elsewhere(
+    app: &App,
+    user: UserId,
+    reply_id: ReplyId,
+) -> Result<(String, Outcome), Problem> {
+    page::wait_for_own_writes(&app.core, user).await?;
+    let pool = &app.core.pool;
+    let missing = || Problem::not_found("reply");
+    let row = messages::reply(pool, user, reply_id)
+        .await?
+        .ok_or_else(missing)?;
+    if row.reply_status != "running" {
+        return Err(finished());
+    }
+    if let Some(lease) = row.lease
+        && progress::is_alive(pool, lease).await?
+    {
+        cancellation::ask(pool, reply_id).await?;
+        let begun = tokio::time::Instant::now();
+        while begun.elapsed() < STOPPED_WITHIN {
+            let row = messages::reply(pool, user, reply_id)
+                .await?
+                .ok_or_else(missing)?;
+            if let Some(outcome) = following::outcome(&row) {
+                return Ok((row.content, outcome));
+            }
+            tokio::time::sleep(STEP).await;
+        }
+    }
+    end_as_cancelled(app, user, ConversationId(row.conversation_id), reply_id).await
+}
+
+/// Ends a reply in the log that nobody answers for, with as much of its text as was shared.
+async fn end_as_cancelled(
+    app: &App,
+    user: UserId,
+    conversation: ConversationId,
+    reply_id: ReplyId,
+) -> Result<(String, Outcome), Problem> {
+    let core = &app.core;
+    let partial = app.texts.read(reply_id, 0).await;
+    let state = core.buffer.current(&core.store, conversation).await?;
+    let event = state
+        .cancel_reply(reply_id, partial.clone())
+        .map_err(|_| finished())?;
+    let stream = StreamId::conversation(conversation);
+    let expected = Expected::Version(state.version);
+    let events = vec![(event, Metadata::default())];
+    match core
+        .store
+        .append(&stream, user, expected, events, None)
+        .await
+    {
+        Ok(_) => Ok((partial, Outcome::Cancelled)),
+        Err(AppendError::Conflict { .. }) => Err(finished()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A reply, streamed from a place in its text.
+pub(crate) struct FollowResponse {
+    reply: Followed,
+    from: Place,
+}
+
+impl IntoResponse for FollowResponse {
+    fn into_response(self) -> Response {
+        let headers = chat::headers(&self.reply);
+        let stream = ReplyStream {
+            reply: self.reply,
+            from: self.from,
+        };
+        let mut response = stream.into_response();
+        for (name, value) in headers {
+            if let Ok(value) = value.parse() {
+                response.headers_mut().insert(name, value);
+            }
+        }
+        response
+    }
+}
+
+impl ApiResponse for FollowResponse {
+    fn meta() -> MetaResponses {
+        MetaResponses {
+            responses: vec![MetaResponse {
+                description: "The reply, as a stream of events.",
+                status: Some(200),
+                status_range: None,
+                content: vec![MetaMediaType {
+                    content_type: ReplyStream::CONTENT_TYPE,
+                    schema: ReplyStream::schema_ref(),
+                }],
+                headers: chat::documented_headers(),
+            }],
+        }
+    }
+
+    fn register(registry: &mut Registry) {
+        <ReplyStream as Payload>::register(registry);
+    }
+}

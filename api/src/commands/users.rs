@@ -1,0 +1,34 @@
+//! The user as a whole.
+
+use companion_adapters::erasure;
+use poem::web::Data;
+use poem_openapi::{ApiResponse, OpenApi};
+
+use crate::app::App;
+use crate::auth::Caller;
+use crate::error::Problem;
+
+/// What leaves nothing to say.
+#[derive(ApiResponse)]
+pub(crate) enum Done {
+    /// It is done.
+    #[oai(status = 204)]
+    Done,
+}
+
+pub(crate) struct UsersApi;
+
+#[OpenApi]
+impl UsersApi {
+    /// Erase me
+    ///
+    /// Destroys the key to everything that the service holds of the caller and deletes what was
+    /// derived from it. There is no way back. Tokens and keys from before are not accepted any more;
+    /// the same user id can begin anew, empty.
+    #[oai(path = "/users/me", method = "delete")]
+    async fn erase(&self, app: Data<&App>, caller: Caller) -> Result<Done, Problem> {
+        erasure::erase(&app.core, caller.user).await?;
+        app.replies.cancel_of(caller.user);
+        Ok(Done::Done)
+    }
+}

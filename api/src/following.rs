@@ -1,0 +1,207 @@
+//! A reply as those see it who follow it, wherever it is made: in this process, in another one, or
+//! long ago.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use companion_adapters::core::Core;
+use companion_adapters::messages::{self, ReplyRow};
+use companion_adapters::reply_texts::ReplyTexts;
+use companion_domain::events::FailureReason;
+use companion_domain::ids::{ConversationId, ReplyId, UserId};
+
+use crate::app::App;
+use crate::error::Problem;
+use crate::replies::{Outcome, Running};
+
+/// How often the shared text of a reply is looked at for more.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Every so many looks the read model is asked whether the reply has ended.
+const ASK_EVERY: u32 = 5;
+/// How often this process shares what has grown.
+const SHARE_EVERY: Duration = Duration::from_millis(25);
+
+/// A reply that somebody follows.
+pub(crate) struct Followed {
+    pub(crate) reply_id: ReplyId,
+    pub(crate) conversation_id: ConversationId,
+    place: Place,
+}
+
+enum Place {
+    Here(Arc<Running>),
+    Elsewhere {
+        core: Core,
+        texts: ReplyTexts,
+        user: UserId,
+    },
+    Ended {
+        text: String,
+        outcome: Outcome,
+    },
+}
+
+impl Followed {
+    pub(crate) fn here(running: Arc<Running>) -> Self {
+        Self {
+            reply_id: running.reply_id,
+            conversation_id: running.conversation_id,
+            place: Place::Here(running),
+        }
+    }
+
+    pub(crate) fn ended(
+        reply_id: ReplyId,
+        conversation_id: ConversationId,
+        text: String,
+        outcome: Outcome,
+    ) -> Self {
+        Self {
+            reply_id,
+            conversation_id,
+            place: Place::Ended { text, outcome },
+        }
+    }
+
+    pub(crate) fn elsewhere(
+        app: &App,
+        user: UserId,
+        reply_id: ReplyId,
+        conversation_id: ConversationId,
+    ) -> Self {
+        Self {
+            reply_id,
+            conversation_id,
+            place: Place::Elsewhere {
+                core: app.core.clone(),
+                texts: app.texts.clone(),
+                user,
+            },
+        }
+    }
+
+    /// One of a user's replies.
+    ///
+    /// # Errors
+    /// 404 when it is none of theirs.
+    pub(crate) async fn find(app: &App, user: UserId, reply_id: ReplyId) -> Result<Self, Problem> {
+        if let Some(running) = app
+            .replies
+            .find(reply_id)
+            .filter(|running| running.user == user)
+        {
+            return Ok(Self::here(running));
+        }
+        let row = messages::reply(&app.core.pool, user, reply_id).await?;
+        let row = row.ok_or_else(|| Problem::not_found("reply"))?;
+        let conversation_id = ConversationId(row.conversation_id);
+        Ok(match outcome(&row) {
+            Some(outcome) => Self::ended(reply_id, conversation_id, row.content, outcome),
+            None => Self::elsewhere(app, user, reply_id, conversation_id),
+        })
+    }
+
+    /// Whether a follower can be so many bytes into the text. Of one that grows elsewhere that is
+    /// not known.
+    pub(crate) fn reaches(&self, bytes: usize) -> bool {
+        match &self.place {
+            Place::Here(running) => running.reaches(bytes),
+            Place::Elsewhere { .. } => true,
+            Place::Ended { text, .. } => text.is_char_boundary(bytes),
+        }
+    }
+
+    /// What has come after the first `from` bytes, as soon as there is something, and how the reply
+    /// ended once there is nothing more to come.
+    pub(crate) async fn after(&self, from: usize) -> (String, Option<Outcome>) {
+        match &self.place {
+            Place::Here(running) => running.after(from).await,
+            Place::Ended { text, outcome } => rest(text, from, *outcome),
+            Place::Elsewhere { core, texts, user } => {
+                self.after_elsewhere(core, texts, *user, from).await
+            }
+        }
+    }
+
+    async fn after_elsewhere(
+        &self,
+        core: &Core,
+        texts: &ReplyTexts,
+        user: UserId,
+        from: usize,
+    ) -> (String, Option<Outcome>) {
+        for look in 0u32.. {
+            let more = texts.read(self.reply_id, from).await;
+            if !more.is_empty() {
+                return (more, None);
+            }
+            if look % ASK_EVERY == 0 {
+                match messages::reply(&core.pool, user, self.reply_id).await {
+                    Ok(Some(row)) => {
+                        if let Some(outcome) = outcome(&row) {
+                            return rest(&row.content, from, outcome);
+                        }
+                    }
+                    // The conversation was deleted.
+                    Ok(None) => return (String::new(), Some(Outcome::Cancelled)),
+                    Err(error) => tracing::warn!("a reply can't be followed now: {error}"),
+                }
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        (
+            String::new(),
+            Some(Outcome::failed(FailureReason::LlmInterrupted)),
+        )
+    }
+
+    /// The whole text and how the reply ended, once it has.
+    pub(crate) async fn whole(&self) -> (String, Outcome) {
+        let mut text = String::new();
+        loop {
+            match self.after(text.len()).await {
+                (_, Some(outcome)) => return (text, outcome),
+                (more, None) => text.push_str(&more),
+            }
+        }
+    }
+}
+
+/// How the read model says that a reply ended; `None` while it runs.
+pub(crate) fn outcome(row: &ReplyRow) -> Option<Outcome> {
+    match row.reply_status.as_str() {
+        "running" => None,
+        "completed" => Some(Outcome::Completed),
+        "cancelled" => Some(Outcome::Cancelled),
+        _ => {
+            let reason = row.failure.as_deref().and_then(FailureReason::parse);
+            Some(Outcome::failed(
+                reason.unwrap_or(FailureReason::LlmInterrupted),
+            ))
+        }
+    }
+}
+
+fn rest(text: &str, from: usize, outcome: Outcome) -> (String, Option<Outcome>) {
+    match text.get(from..) {
+        Some(more) if !more.is_empty() => (more.to_owned(), None),
+        _ => (String::new(), Some(outcome)),
+    }
+}
+
+/// Shares the text of a reply of this process with the others, as it grows.
+pub(crate) fn share(texts: &ReplyTexts, running: Arc<Running>) {
+    if !texts.are_shared() {
+        return;
+    }
+    let texts = texts.clone();
+    tokio::spawn(async move {
+        let mut shared = 0;
+        while let (more, None) = running.after(shared).await {
+            if texts.write(running.reply_id, shared, &more).await {
+                shared += more.len();
+            }
+            tokio::time::sleep(SHARE_EVERY).await;
+        }
+    });
+}

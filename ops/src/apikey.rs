@@ -1,0 +1,109 @@
+//! `companion apikey`: keys for programs, issued, listed and revoked by the operator.
+
+use anyhow::{Result, bail};
+use clap::Subcommand;
+use companion_adapters::config::{Config, Secret};
+use companion_adapters::event_store::EventStore;
+use companion_adapters::vault::{self, Vault};
+use companion_adapters::{api_keys, database};
+use companion_domain::ids::{ApiKeyId, ExternalUserId, UserId};
+use uuid::Uuid;
+
+use crate::embedded;
+use crate::output::{line, note};
+
+/// Connections of a short command.
+const CONNECTIONS: u32 = 2;
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Make a key and print it: alone, and this once
+    Issue {
+        /// The user whom the key stands for
+        #[arg(long, value_parser = user)]
+        user: ExternalUserId,
+        /// What the key is for
+        #[arg(long, value_parser = name)]
+        name: String,
+    },
+    /// List the keys of a user that are accepted
+    List {
+        /// The user
+        #[arg(long, value_parser = user)]
+        user: ExternalUserId,
+    },
+    /// Revoke a key
+    Revoke {
+        /// The key's id, as `list` shows it
+        id: Uuid,
+    },
+}
+
+fn user(text: &str) -> Result<ExternalUserId, String> {
+    ExternalUserId::parse(text).map_err(|error| error.to_string())
+}
+
+fn name(text: &str) -> Result<String, String> {
+    match text.chars().count() {
+        1..=100 if !text.trim().is_empty() => Ok(text.to_owned()),
+        _ => Err("a name is 1 to 100 characters, and not blank".to_owned()),
+    }
+}
+
+pub(crate) async fn run(command: Command) -> Result<()> {
+    let config = Config::from_env()?;
+    let (url, guard) = embedded::url_for(&config, "apikey").await?;
+    let done = perform(&config, &url, command).await;
+    if let Some(guard) = guard {
+        guard.release().await;
+    }
+    done
+}
+
+async fn perform(config: &Config, url: &Secret, command: Command) -> Result<()> {
+    let pool = database::connect(url, CONNECTIONS, true).await?;
+    database::check(&pool, config).await?;
+    let vault = Vault::new(&vault::master_key(config)?)?;
+    vault.check(&pool).await?;
+    let store = EventStore::new(pool.clone(), vault);
+    match command {
+        Command::Issue { user, name } => {
+            let new = api_keys::issue(&store, &user, &name).await?;
+            line(&new.key);
+            note(format_args!(
+                "The key {} stands for {}. It can't be shown again.",
+                new.id,
+                user.as_str()
+            ));
+        }
+        Command::List { user } => {
+            let keys = api_keys::list(&pool, UserId::of(&user)).await?;
+            if keys.is_empty() {
+                note(format_args!("{} has no key.", user.as_str()));
+            }
+            for key in keys {
+                let used = key.last_used_at.map_or_else(
+                    || "never used".to_owned(),
+                    |at| format!("last used {}", at.format("%Y-%m-%d %H:%M")),
+                );
+                let made = key.created_at.format("%Y-%m-%d %H:%M");
+                line(format_args!(
+                    "{}  made {made}, {used}  {}",
+                    key.key_id, key.name
+                ));
+            }
+        }
+        Command::Revoke { id } => {
+            let key = ApiKeyId(id);
+            let Some(owner) = api_keys::owner(&pool, key).await? else {
+                bail!(
+                    "there is no key {id} that is accepted; list them with: companion apikey list --user NAME"
+                );
+            };
+            api_keys::revoke(&store, owner, key).await?;
+            note(format_args!("The key {id} is not accepted any more."));
+        }
+    }
+    pool.close().await;
+    Ok(())
+}
