@@ -1,5 +1,5 @@
 //! All shared I/O, one file a thing: configuration, the event log, keys, read models, buffer, job
-//! queue, LLM, embedder, telemetry.
+//! queue, LLM, embedder, tokens, telemetry.
 
 pub mod buffer;
 pub mod config;
@@ -19,5 +19,6 @@ pub mod recall;
 pub mod shutdown;
 pub mod subscription;
 pub mod telemetry;
+pub mod tokens;
 pub mod vault;
 pub mod vectors;

@@ -349,7 +349,8 @@ fn open(cipher: &XChaCha20Poly1305, aad: &[u8], sealed: &[u8]) -> Result<Vec<u8>
         .map_err(|_| VaultError::Sealed)
 }
 
-fn random(bytes: &mut [u8]) -> Result<(), VaultError> {
+/// Fills with random bytes of the system.
+pub(crate) fn random(bytes: &mut [u8]) -> Result<(), VaultError> {
     getrandom::fill(bytes).map_err(|error| VaultError::Random(error.to_string()))
 }
 

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use companion_domain::memory::Decay;
 
+pub(crate) use self::jwt::public_key_of;
 pub use self::jwt::{JwtAlgorithm, JwtConfig, MAX_TOKEN_HOURS};
 pub use self::variables::InvalidSetting;
 use self::variables::Variables;
