@@ -13,6 +13,7 @@ mod process;
 mod server_log;
 mod supervise;
 mod test_services;
+mod token;
 mod up;
 
 use std::ffi::OsString;
@@ -42,6 +43,8 @@ enum Command {
     Doctor,
     /// Talk to the companion in the terminal
     Chat(chat::Options),
+    /// Print a token for a user; with --scope admin this makes the first admin
+    Token(token::Options),
     /// Run a command with a throw-away PostgreSQL and Valkey
     #[command(hide = true)]
     TestServices {
@@ -59,6 +62,7 @@ async fn main() -> ExitCode {
         Command::Migrate => migrate::run().await.map(done),
         Command::Doctor => doctor::run().await,
         Command::Chat(options) => chat::run(options).await.map(done),
+        Command::Token(options) => token::run(&options).map(done),
         Command::TestServices { command } => test_services::run(&command).await,
     };
     result.unwrap_or_else(|error| {
