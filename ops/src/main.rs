@@ -15,6 +15,7 @@ mod process;
 mod server_log;
 mod supervise;
 mod test_services;
+mod token;
 mod up;
 
 use std::ffi::OsString;
@@ -49,6 +50,8 @@ enum Command {
     ApiKey(apikey::Command),
     /// Try a deployed service from outside and say what fails
     Check(check::Options),
+    /// Print a token for a user; with --scope admin this makes the first admin
+    Token(token::Options),
     /// Run a command with a throw-away PostgreSQL and Valkey
     #[command(hide = true)]
     TestServices {
@@ -74,6 +77,7 @@ async fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         }),
+        Command::Token(options) => token::run(&options).map(done),
         Command::TestServices { command } => test_services::run(&command).await,
     };
     result.unwrap_or_else(|error| {

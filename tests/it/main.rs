@@ -6,6 +6,7 @@
 )]
 
 mod chat;
+mod commands;
 mod event_log;
 mod memory;
 mod processes;

@@ -23,39 +23,15 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a binary of this workspace with nothing in its environment but these variables and what it needs to
-    /// find its parts.
+    /// Starts a binary of this workspace.
     ///
     /// # Panics
     ///
     /// When it was not built: `cargo build --workspace --bins` does.
     #[must_use]
     pub fn start(binary: &str, variables: &Variables) -> Self {
-        let path = folder().join(binary);
-        assert!(
-            path.exists(),
-            "{binary} is not built; run the tests with ops/test, or: cargo build --workspace --bins"
-        );
-        let mut command = Command::new(path);
-        command
-            .env_clear()
-            .envs(variables)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        for kept in [
-            "HOME",
-            "PATH",
-            "COMPANION_PARTS",
-            "XDG_CACHE_HOME",
-            "TMPDIR",
-        ] {
-            if let Some(value) = std::env::var_os(kept) {
-                command.env(kept, value);
-            }
-        }
-        // A `.env` of whoever runs the tests is none of theirs.
-        command.current_dir(std::env::temp_dir()).kill_on_drop(true);
+        let mut command = command(binary, variables);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary starts");
         let lines = Arc::new(Mutex::new(Vec::new()));
         let stdout = child.stdout.take().expect("piped");
@@ -174,6 +150,37 @@ impl Api {
         })
         .await;
     }
+}
+
+/// A binary of this workspace, to be run with nothing in its environment but these variables and what it needs to
+/// find its parts.
+///
+/// # Panics
+///
+/// When it was not built: `cargo build --workspace --bins` does.
+#[must_use]
+pub fn command(binary: &str, variables: &Variables) -> Command {
+    let path = folder().join(binary);
+    assert!(
+        path.exists(),
+        "{binary} is not built; run the tests with ops/test, or: cargo build --workspace --bins"
+    );
+    let mut command = Command::new(path);
+    command.env_clear().envs(variables).stdin(Stdio::null());
+    for kept in [
+        "HOME",
+        "PATH",
+        "COMPANION_PARTS",
+        "XDG_CACHE_HOME",
+        "TMPDIR",
+    ] {
+        if let Some(value) = std::env::var_os(kept) {
+            command.env(kept, value);
+        }
+    }
+    // A `.env` of whoever runs the tests is none of theirs.
+    command.current_dir(std::env::temp_dir()).kill_on_drop(true);
+    command
 }
 
 /// A port that nobody listens on.

@@ -140,7 +140,7 @@ impl CredentialsApi {
             .issue(&user, lifetime, None)
             .map_err(|error| Problem::forbidden("tokens_issued_elsewhere", error.to_string()))?;
         Ok(Json(TokenAnswer {
-            access_token: issued.token,
+            access_token: issued.token.expose().to_owned(),
             token_type: "bearer".to_owned(),
             expires_in: lifetime.as_secs(),
             user_id: user.as_str().to_owned(),

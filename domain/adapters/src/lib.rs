@@ -1,5 +1,5 @@
 //! All shared I/O, one file a thing: configuration, the event log, keys, read models, buffer, job
-//! queue, LLM, embedder, telemetry.
+//! queue, LLM, embedder, tokens, telemetry.
 
 pub mod api_keys;
 pub mod buffer;
@@ -26,5 +26,6 @@ pub mod reply_texts;
 pub mod shutdown;
 pub mod subscription;
 pub mod telemetry;
+pub mod tokens;
 pub mod vault;
 pub mod vectors;

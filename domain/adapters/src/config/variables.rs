@@ -1,8 +1,14 @@
 //! Variables as text, and their parsing: whatever is wrong is told in one line.
 
+#[cfg(test)]
+use std::cell::RefCell;
+#[cfg(test)]
+use std::collections::BTreeSet;
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::str::FromStr;
 
+use super::settings::{self, Setting, Unset};
 use super::{LlmEndpoint, Secret};
 
 /// One setting that can't be used.
@@ -18,87 +24,88 @@ pub struct InvalidSetting {
 }
 
 /// The variables, from wherever they come.
-pub(super) struct Variables(pub(super) HashMap<String, String>);
+pub(super) struct Variables {
+    values: HashMap<String, String>,
+    #[cfg(test)]
+    pub(super) asked: RefCell<BTreeSet<&'static str>>,
+}
 
 impl Variables {
-    /// The value of a variable; an empty one counts as not set.
-    pub(super) fn get(&self, name: &str) -> Option<&str> {
-        self.0
-            .get(name)
+    pub(super) fn new(values: HashMap<String, String>) -> Self {
+        Self {
+            values,
+            #[cfg(test)]
+            asked: RefCell::default(),
+        }
+    }
+
+    /// The value that is set; an empty one counts as not set.
+    pub(super) fn get(&self, setting: &Setting) -> Option<&str> {
+        #[cfg(test)]
+        self.asked.borrow_mut().insert(setting.name);
+        self.values
+            .get(setting.name)
             .map(|value| value.trim())
             .filter(|value| !value.is_empty())
     }
 
+    /// The value that holds: the one set, or the default.
+    pub(super) fn text(&self, setting: &Setting) -> Option<&str> {
+        self.get(setting).or(match setting.unset {
+            Unset::Is(value) => Some(value),
+            Unset::Means(_) => None,
+        })
+    }
+
+    /// A value that may be anything.
+    pub(super) fn words(&self, setting: &Setting) -> String {
+        self.text(setting).unwrap_or_default().to_owned()
+    }
+
+    pub(super) fn secret(&self, setting: &Setting) -> Option<Secret> {
+        self.text(setting).map(Secret::new)
+    }
+
     pub(super) fn parse<T: FromStr>(
         &self,
-        variable: &'static str,
-        default: T,
+        setting: &Setting,
         valid: impl Fn(&T) -> bool,
-        expected: &str,
-        example: &'static str,
     ) -> Result<T, InvalidSetting> {
-        let Some(text) = self.get(variable) else {
-            return Ok(default);
-        };
+        let text = self.text(setting).unwrap_or_default();
         match text.parse() {
             Ok(value) if valid(&value) => Ok(value),
-            _ => Err(InvalidSetting {
-                variable,
-                problem: format!("is '{text}', but must be {expected}"),
-                example,
-            }),
+            _ => Err(unexpected(setting, text)),
         }
     }
 
-    pub(super) fn flag(
-        &self,
-        variable: &'static str,
-        default: bool,
-    ) -> Result<bool, InvalidSetting> {
-        let Some(text) = self.get(variable) else {
-            return Ok(default);
-        };
+    pub(super) fn flag(&self, setting: &Setting) -> Result<bool, InvalidSetting> {
+        let text = self.text(setting).unwrap_or_default();
         match text.to_ascii_lowercase().as_str() {
             "true" | "1" | "yes" | "on" => Ok(true),
             "false" | "0" | "no" | "off" => Ok(false),
-            _ => Err(InvalidSetting {
-                variable,
-                problem: format!("is '{text}', but must be true or false"),
-                example: "true",
-            }),
+            _ => Err(unexpected(setting, text)),
         }
     }
 
     pub(super) fn choice<T: Copy>(
         &self,
-        variable: &'static str,
+        setting: &Setting,
         choices: &[(&'static str, T)],
-        default: T,
     ) -> Result<T, InvalidSetting> {
-        let Some(text) = self.get(variable) else {
-            return Ok(default);
-        };
-        if let Some((_, value)) = choices
+        let text = self.text(setting).unwrap_or_default();
+        choices
             .iter()
             .find(|(name, _)| name.eq_ignore_ascii_case(text))
-        {
-            return Ok(*value);
-        }
-        let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
-        Err(InvalidSetting {
-            variable,
-            problem: format!("is '{text}', but must be one of {}", names.join(", ")),
-            example: choices.first().map_or("", |(name, _)| name),
-        })
+            .map(|(_, value)| *value)
+            .ok_or_else(|| unexpected(setting, text))
     }
 
     pub(super) fn url(
         &self,
-        variable: &'static str,
+        setting: &Setting,
         schemes: &[&str],
-        example: &'static str,
     ) -> Result<Option<&str>, InvalidSetting> {
-        let Some(text) = self.get(variable) else {
+        let Some(text) = self.text(setting) else {
             return Ok(None);
         };
         let known = schemes.iter().any(|scheme| {
@@ -109,41 +116,58 @@ impl Variables {
             return Ok(Some(text));
         }
         // The value may hold a password, so it isn't repeated.
-        let problem = format!("is not a URL that begins with {}", schemes.join(" or "));
-        Err(InvalidSetting {
-            variable,
-            problem,
-            example,
-        })
+        Err(setting.refused(format!("is not {}", setting.expected)))
     }
 
+    /// An endpoint by its base URL, model and key; what is not set is that of the other one.
     pub(super) fn endpoint(
         &self,
-        prefix: &EndpointNames,
-        default: &LlmEndpoint,
+        [base_url, model, api_key]: [&Setting; 3],
+        otherwise: Option<&LlmEndpoint>,
     ) -> Result<LlmEndpoint, InvalidSetting> {
-        let base_url = self.url(
-            prefix.base_url,
-            &["http://", "https://"],
-            "http://localhost:1234/v1",
-        )?;
+        let base_url = self.url(base_url, &["http://", "https://"])?;
+        let otherwise = otherwise.cloned().unwrap_or_else(|| LlmEndpoint {
+            base_url: String::new(),
+            model: String::new(),
+            api_key: Secret::new(""),
+        });
         Ok(LlmEndpoint {
-            base_url: base_url.map_or_else(
-                || default.base_url.clone(),
-                |url| url.trim_end_matches('/').to_owned(),
-            ),
-            model: self
-                .get(prefix.model)
-                .map_or_else(|| default.model.clone(), str::to_owned),
-            api_key: self
-                .get(prefix.api_key)
-                .map_or_else(|| default.api_key.clone(), Secret::new),
+            base_url: base_url.map_or(otherwise.base_url, |url| {
+                url.trim_end_matches('/').to_owned()
+            }),
+            model: self.text(model).map_or(otherwise.model, str::to_owned),
+            api_key: self.secret(api_key).unwrap_or(otherwise.api_key),
         })
     }
 }
 
-pub(super) struct EndpointNames {
-    pub(super) base_url: &'static str,
-    pub(super) model: &'static str,
-    pub(super) api_key: &'static str,
+/// Adds variables of the environment. Those that are no text are passed over, unless they are settings.
+pub(super) fn add(
+    variables: &mut HashMap<String, String>,
+    environment: impl Iterator<Item = (OsString, OsString)>,
+) -> Result<(), InvalidSetting> {
+    for (name, value) in environment {
+        let Ok(name) = name.into_string() else {
+            continue;
+        };
+        match value.into_string() {
+            Ok(value) => drop(variables.insert(name, value)),
+            Err(_) => {
+                if let Some(setting) = settings::ALL.iter().find(|setting| setting.name == name) {
+                    return Err(setting.refused("is not text in UTF-8"));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn unexpected(setting: &Setting, text: &str) -> InvalidSetting {
+    let shown = shown(text);
+    setting.refused(format!("is {shown}, but must be {}", setting.expected))
+}
+
+/// A value in quotes and on one line.
+pub(super) fn shown(text: &str) -> String {
+    format!("'{}'", text.escape_debug())
 }

@@ -1,0 +1,38 @@
+//! `companion token`: makes a token, for the first admin or for a script.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use companion_adapters::config::{Config, MAX_TOKEN_HOURS};
+use companion_adapters::tokens::Tokens;
+use companion_domain::ids::ExternalUserId;
+
+use crate::output::line;
+
+/// For whom, how long and with which rights.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Whom the token is for
+    #[arg(long, value_name = "ID")]
+    user: String,
+    /// How long it is valid; JWT_EXPIRATION_HOURS unless given
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=MAX_TOKEN_HOURS))]
+    hours: Option<u64>,
+    /// What it opens besides the user's own: words with spaces between them, such as admin
+    #[arg(long, value_name = "WORDS")]
+    scope: Option<String>,
+}
+
+/// Prints the token, and nothing else, on standard output. Needs no database.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let user = ExternalUserId::parse(&options.user)
+        .context("--user can't be used, for example --user alice")?;
+    let config = Config::from_env()?;
+    let lifetime = match options.hours {
+        Some(hours) => Duration::from_secs(hours * 3600),
+        None => config.jwt.expiration,
+    };
+    let issued = Tokens::new(&config)?.issue(&user, lifetime, options.scope.as_deref())?;
+    line(issued.token.expose());
+    Ok(())
+}

@@ -1,0 +1,90 @@
+//! The operator's commands, run as an operator runs them.
+
+use chrono::{TimeDelta, Utc};
+use companion_adapters::config::Config;
+use companion_adapters::tokens::{Tokens, Verified};
+use companion_tests::app::Variables;
+use companion_tests::eventually::within;
+use companion_tests::process::command;
+
+/// Runs `companion token` to its end: its exit code, and what it wrote to either stream.
+async fn token(variables: &Variables, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = command("companion", variables);
+    let ended = command.arg("token").args(arguments).output();
+    let output = within("the command to end", ended).await.unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (
+        output.status.code(),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}
+
+/// Variables of a home of its own, where nothing else runs.
+fn home() -> (tempfile::TempDir, Variables) {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().to_str().unwrap().to_owned();
+    (home, Variables::from([("COMPANION_HOME".to_owned(), path)]))
+}
+
+/// What a service of the same home makes of a line.
+fn verified(variables: &Variables, line: &str) -> Verified {
+    let token = line.strip_suffix('\n').expect("one whole line");
+    let config = Config::from_variables(variables.clone()).unwrap();
+    Tokens::new(&config).unwrap().verify(token).unwrap()
+}
+
+#[tokio::test]
+async fn a_token_is_printed_alone_and_needs_no_database() {
+    let (_home, variables) = home();
+    let (code, stdout, stderr) = token(&variables, &["--user", "alice"]).await;
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    let plain = verified(&variables, &stdout);
+    assert_eq!((plain.user.as_str(), plain.admin), ("alice", false));
+    let arguments = ["--user", "root", "--hours", "2", "--scope", "notes admin"];
+    let (code, stdout, stderr) = token(&variables, &arguments).await;
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    let admin = verified(&variables, &stdout);
+    assert_eq!((admin.user.as_str(), admin.admin), ("root", true));
+    for (token, hours) in [(plain, 24), (admin, 2)] {
+        let left = token.expires_at - Utc::now();
+        let wanted = TimeDelta::hours(hours);
+        assert!(
+            left <= wanted && left > wanted - TimeDelta::minutes(5),
+            "{left}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_can_not_be_made_is_refused_in_one_line() {
+    let (_home, variables) = home();
+    let (_other, mut asymmetric) = home();
+    let key = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../domain/adapters/src/fixtures/es256.pub.pem"
+    );
+    asymmetric.insert("JWT_ALGORITHM".to_owned(), "ES256".to_owned());
+    asymmetric.insert("JWT_PUBLIC_KEY".to_owned(), key.to_owned());
+    let mut production = variables.clone();
+    production.insert("ENVIRONMENT".to_owned(), "production".to_owned());
+    for (variables, arguments, says) in [
+        (&variables, &["--user", "a b"][..], "--user"),
+        (&variables, &["--user", ""][..], "--user"),
+        (
+            &variables,
+            &["--user", "alice", "--scope", "a,b"][..],
+            "scope",
+        ),
+        (&asymmetric, &["--user", "alice"][..], "identity provider"),
+        (&production, &["--user", "alice"][..], "JWT_SECRET_KEY"),
+    ] {
+        let (code, stdout, stderr) = token(variables, arguments).await;
+        assert_eq!((code, stdout.as_str()), (Some(1), ""), "{arguments:?}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+        assert!(
+            stderr.starts_with("companion: ") && stderr.contains(says),
+            "{stderr}"
+        );
+    }
+}
