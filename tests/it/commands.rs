@@ -76,6 +76,11 @@ async fn a_token_that_can_not_be_made_is_refused_in_one_line() {
             &["--user", "alice", "--scope", "a,b"][..],
             "scope",
         ),
+        (
+            &variables,
+            &["--user", "alice", "--hours", "0"][..],
+            "hours",
+        ),
         (&asymmetric, &["--user", "alice"][..], "identity provider"),
         (&production, &["--user", "alice"][..], "JWT_SECRET_KEY"),
     ] {
