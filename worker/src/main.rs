@@ -1,10 +1,12 @@
 //! `companion-worker`: the background work as a process of its own.
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use companion_adapters::config::Config;
 use companion_adapters::core::Core;
-use companion_adapters::{shutdown, telemetry};
+use companion_adapters::{metrics, shutdown, telemetry};
 use tokio_util::sync::CancellationToken;
 
 #[tokio::main]
@@ -12,7 +14,7 @@ async fn main() -> ExitCode {
     match run().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("companion-worker: {error}");
+            eprintln!("companion-worker: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -21,6 +23,12 @@ async fn main() -> ExitCode {
 async fn run() -> anyhow::Result<()> {
     let config = Config::from_env()?;
     let telemetry = telemetry::init(&config, "companion-worker").map_err(anyhow::Error::msg)?;
+    if let Some(port) = config.worker_metrics_port {
+        let address = SocketAddr::new(config.host, port);
+        metrics::serve(address).with_context(|| {
+            format!("{address} can't be listened on; check HOST and WORKER_METRICS_PORT")
+        })?;
+    }
     let core = Core::open(config).await?;
     let stop = CancellationToken::new();
     shutdown::on_signal(stop.clone())?;

@@ -1,4 +1,5 @@
-//! Ends replies whose process has crashed, and sweeps what the queue no longer needs.
+//! Ends replies whose process has crashed, and sweeps away what is not needed any more: ended jobs, old
+//! idempotency keys.
 
 use std::time::{Duration, Instant};
 
@@ -35,14 +36,15 @@ pub(crate) async fn run(core: Core, shutdown: CancellationToken) {
         if round.is_multiple_of(SWEEP_EVERY)
             && let Err(error) = sweep(&core).await
         {
-            tracing::warn!("the job queue could not be swept: {error}");
+            tracing::warn!("ended jobs and old keys could not be swept away: {error}");
         }
         round = round.wrapping_add(1);
     }
 }
 
 async fn sweep(core: &Core) -> Result<(), sqlx::Error> {
-    queue::sweep(&mut *core.derived.acquire().await?).await
+    queue::sweep(&mut *core.derived.acquire().await?).await?;
+    core.store.forget_keys().await
 }
 
 async fn reap(core: &Core) -> Result<(), sqlx::Error> {
