@@ -9,6 +9,7 @@ import urllib.parse
 METHODS = ("get", "put", "post", "delete", "patch")
 MEMBERS = {"type", "title", "status", "detail", "code", "request_id"}
 ABSENT_LLM = {502, 503, 504}
+ANSWER_LIMIT = 10
 
 JSON = "application/json"
 BODIES = [
@@ -113,7 +114,7 @@ class Sender:
         """Gives (status, headers, body), or what went wrong instead."""
         secure = self.url.scheme == "https"
         kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-        connection = kind(self.url.hostname, self.url.port, timeout=30)
+        connection = kind(self.url.hostname, self.url.port, timeout=ANSWER_LIMIT)
         self.sent += 1
         try:
             connection.putrequest(method, self.url.path + target, skip_accept_encoding=True)
@@ -132,7 +133,7 @@ def judge(answer, allowed_5xx):
     """Problems with an answer. Input so broken that the connection is closed is no problem."""
     if isinstance(answer, Exception):
         if isinstance(answer, socket.timeout):  # TimeoutError only since Python 3.10
-            yield "no answer in 30 s"
+            yield f"no answer in {ANSWER_LIMIT} s"
         return
     status, headers, body = answer
     if status >= 500 and status not in allowed_5xx:
