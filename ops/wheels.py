@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -28,13 +29,15 @@ class Pin(NamedTuple):
 
 
 def read_pins(machine):
-    """The pins for one machine, by package."""
+    """The pins for one machine, by package. Most packages have one; what is compiled for each
+    Python has several, which are unpacked into one folder."""
     pins = {}
     for line in LOCK.read_text(encoding="utf-8").splitlines():
         if line and not line.startswith("#"):
             package, version, where, tag, size, sha256 = line.split()
             if where in (machine, "any"):
-                pins[package] = Pin(package, version, where, tag, int(size), sha256)
+                pin = Pin(package, version, where, tag, int(size), sha256)
+                pins.setdefault(package, []).append(pin)
     return pins
 
 
@@ -64,23 +67,28 @@ def this_machine():
 # --- Fetching -----------------------------------------------------------------------------------
 
 
-def download(pin, work, progress):
-    """Fetches one wheel below `work`; `progress` is called again and again with the bytes so far.
+def download(pins, work, progress):
+    """Fetches the wheels of pins that have one tag below `work` and gives them in the same order;
+    `progress` is called again and again with the bytes so far.
 
     pip does it, because pip knows the user's mirror, proxy and certificates. The tag is spelt out,
     so that the wheel does not depend on the Python that runs this.
     """
-    wheels, scratch = work / pin.package, work / "pip"
+    tag = pins[0].tag
+    wheels, scratch = work / tag, work / "pip"
     make_folder(wheels)
     make_folder(scratch)
-    requirement = work / "requirements.txt"
-    requirement.write_text(f"{pin.package}=={pin.version} --hash=sha256:{pin.sha256}\n")
-    _, abi, tag_platform = pin.tag.split("-")
+    requirements = work / "requirements.txt"
+    requirements.write_text(
+        "".join(f"{pin.package}=={pin.version} --hash=sha256:{pin.sha256}\n" for pin in pins)
+    )
+    _, abi, tag_platform = tag.split("-")
+    python = f"3.{abi[3:]}" if abi.startswith("cp3") else "3.11"
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-cache-dir"]
     command += ["--no-deps", "--only-binary", ":all:", "--require-hashes", "--retries", "3"]
-    command += ["--python-version", "3.11", "--implementation", "cp"]
+    command += ["--python-version", python, "--implementation", "cp"]
     command += ["--abi", abi, "--platform", tag_platform]
-    command += ["--dest", str(wheels), "--requirement", str(requirement)]
+    command += ["--dest", str(wheels), "--requirement", str(requirements)]
     environment = dict(
         os.environ,
         TMPDIR=str(scratch),
@@ -90,6 +98,7 @@ def download(pin, work, progress):
         PIP_ROOT_USER_ACTION="ignore",
         PYTHONWARNINGS="ignore",
     )
+    size = sum(pin.size for pin in pins)
     pip = subprocess.Popen(
         command,
         env=environment,
@@ -99,15 +108,20 @@ def download(pin, work, progress):
         errors="replace",
     )
     try:
-        said = wait(pip, lambda: progress(min(folder_size(scratch, wheels), pin.size)))
+        said = wait(pip, lambda: progress(min(folder_size(scratch, wheels), size)))
     finally:
         if pip.poll() is None:
             pip.terminate()
             pip.wait()
-    found = list(wheels.glob("*.whl"))
-    if pip.returncode != 0 or not found:
-        explain(pin, said)
-    return found[0]
+    found = {plain(path.name.split("-")[0]): path for path in wheels.glob("*.whl")}
+    if pip.returncode != 0 or len(found) < len(pins):
+        explain(pins, said)
+    return [found[plain(pin.package)] for pin in pins]
+
+
+def plain(package):
+    """A package's name as every spelling of it is compared: `ruamel.yaml` is `ruamel_yaml`."""
+    return re.sub(r"[-_.]+", "-", package).lower()
 
 
 def wait(process, meanwhile):
@@ -118,9 +132,10 @@ def wait(process, meanwhile):
             meanwhile()
 
 
-def explain(pin, said):
+def explain(pins, said):
     """Turns what pip said into one sentence."""
-    what, said_low = f"{pin.package} {pin.version}", said.lower()
+    named = [pin for pin in pins if f"{pin.package}==" in said] or pins
+    what, said_low = f"{named[0].package} {named[0].version}", said.lower()
     unreachable = ("connection", "timed out", "name resolution", "proxy", "ssl")
     if "no module named pip" in said_low:
         raise Failure(
