@@ -12,6 +12,7 @@ mod append;
 mod chat;
 mod figures;
 mod process;
+mod streams;
 
 use std::time::Duration;
 
@@ -37,6 +38,9 @@ async fn main() {
         chat::first_token(&service, &llm, 200).await;
         chat::cpu(&service, 200).await;
         chat::throughput(&service, 32, 20).await;
+    }
+    if wanted("streams") {
+        streams::run(&service, &llm, 200).await;
     }
     if wanted("recall") {
         chat::recall(&service, &llm, 5).await;

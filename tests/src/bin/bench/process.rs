@@ -42,6 +42,10 @@ impl Service {
             ("LM_STUDIO_BASE_URL".to_owned(), llm.base_url()),
             ("MEMORY_EXTRACTION_DELAY_SECONDS".to_owned(), "0".to_owned()),
             ("LOG_LEVEL".to_owned(), "WARN".to_owned()),
+            (
+                "RATE_LIMIT_REQUESTS_PER_MINUTE".to_owned(),
+                "100000".to_owned(),
+            ),
         ]);
         let child = spawn(&variables);
         let mut service = Self {
