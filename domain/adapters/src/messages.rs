@@ -558,7 +558,8 @@ pub async fn said_at(
         .collect())
 }
 
-/// The ids that messages have in the systems they were imported from.
+/// Those of a user's messages among these that have not been cleared, each with the id that it has in
+/// the system it was imported from.
 ///
 /// # Errors
 /// When the database fails.
@@ -566,11 +567,10 @@ pub async fn external_ids(
     executor: impl PgExecutor<'_>,
     user: UserId,
     messages: &[MessageId],
-) -> Result<HashMap<MessageId, String>, sqlx::Error> {
+) -> Result<HashMap<MessageId, Option<String>>, sqlx::Error> {
     let ids: Vec<Uuid> = messages.iter().map(|message| message.0).collect();
-    let rows: Vec<(Uuid, String)> = sqlx::query_as(
-        "SELECT message_id, external_id FROM messages
-         WHERE user_id = $1 AND message_id = ANY($2) AND external_id IS NOT NULL",
+    let rows: Vec<(Uuid, Option<String>)> = sqlx::query_as(
+        "SELECT message_id, external_id FROM messages WHERE user_id = $1 AND message_id = ANY($2) AND searchable",
     )
     .bind(user.0)
     .bind(ids)
