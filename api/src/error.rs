@@ -1,7 +1,9 @@
 //! Every error of the API, as `application/problem+json` (RFC 9457): one place to learn them all.
 
 use companion_adapters::event_store::{AppendError, ReadError};
+use companion_adapters::llm::LlmFailure;
 use companion_adapters::lost_replies::EndError;
+use companion_domain::events::FailureReason;
 use companion_domain::prompt::TooLong;
 use poem::error::{MethodNotAllowedError, NotFoundError, ReadBodyError, ResponseError};
 use poem::http::{StatusCode, header};
@@ -12,6 +14,7 @@ use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, Registr
 use poem_openapi::{ApiResponse, Object};
 use uuid::Uuid;
 
+use crate::body::MAX_BODY;
 use crate::request_id;
 
 /// What went wrong, in a form that a program can act on.
@@ -144,6 +147,45 @@ impl Problem {
         }
     }
 
+    /// 409: no word was said since the conversation began or was reset.
+    pub(crate) fn nothing_to_summarise() -> Self {
+        let detail = "Nothing was said in this conversation since it began or was reset.";
+        Self::new(StatusCode::CONFLICT, "nothing_to_summarise", detail)
+    }
+
+    /// 412: the thing changed since the caller looked at it.
+    pub(crate) fn stale_version() -> Self {
+        let detail =
+            "It has changed since. Get it again and send the ETag of that answer in If-Match.";
+        Self::new(StatusCode::PRECONDITION_FAILED, "stale_version", detail)
+    }
+
+    /// 413: the body is larger than the operation takes.
+    pub(crate) fn body_too_large(limit: usize) -> Self {
+        let detail = format!("The body is larger than {} MiB.", limit >> 20);
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
+    }
+
+    /// 502 or 504: the LLM gave no answer, outside a reply.
+    pub(crate) fn llm_failed(failure: LlmFailure, conversation_id: Uuid) -> Self {
+        let status = match failure.0 {
+            FailureReason::LlmTimeout => StatusCode::GATEWAY_TIMEOUT,
+            _ => StatusCode::BAD_GATEWAY,
+        };
+        Self {
+            conversation_id: Some(conversation_id),
+            ..Self::new(status, failure.0.code(), failure.message())
+        }
+    }
+
+    /// 503: what was appended before is not projected yet, and this depends on it.
+    pub(crate) fn projection_behind() -> Self {
+        let detail =
+            "Earlier changes are still being taken in. Send the request again in a moment.";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "projection_behind", detail)
+            .header(header::RETRY_AFTER, "2")
+    }
+
     /// 503: the database can't be used now.
     pub(crate) fn database() -> Self {
         let detail = "The database does not answer. Nothing was lost; try again in a moment.";
@@ -203,11 +245,7 @@ impl Problem {
         }
         if let Some(error) = error.downcast_ref::<ReadBodyError>() {
             return match error {
-                ReadBodyError::PayloadTooLarge => Self::new(
-                    StatusCode::PAYLOAD_TOO_LARGE,
-                    "body_too_large",
-                    "The body is larger than 1 MiB.",
-                ),
+                ReadBodyError::PayloadTooLarge => Self::body_too_large(MAX_BODY),
                 _ => Self::malformed("The body ended before it was whole."),
             };
         }
@@ -268,16 +306,19 @@ const PROBLEM_JSON: header::HeaderValue =
     header::HeaderValue::from_static("application/problem+json");
 
 /// The statuses that an operation may answer with, for the documentation.
-const DOCUMENTED: [(u16, &str); 9] = [
+const DOCUMENTED: [(u16, &str); 12] = [
     (400, "The request is malformed: no body, no JSON, no UTF-8."),
     (401, "No credential, or none that is accepted."),
     (404, "There is no such thing, or it is another user's."),
     (409, "Something else is going on, such as a running reply."),
+    (412, "It has changed since the version of If-Match."),
     (413, "The body is too large."),
     (415, "The body is not JSON."),
     (422, "A field has a value that it can't have."),
     (500, "A fault of the service."),
+    (502, "The LLM gave no answer."),
     (503, "The database does not answer, or the service stops."),
+    (504, "The LLM was silent for too long."),
 ];
 
 impl ApiResponse for Problem {

@@ -15,7 +15,12 @@ use uuid::Uuid;
 
 use crate::app::App;
 use crate::commands::chat::ChatApi;
+use crate::commands::conversations::ConversationCommands;
+use crate::commands::import::ImportCommands;
+use crate::commands::memories::MemoryCommands;
+use crate::commands::summary::SummaryCommands;
 use crate::error::Problem;
+use crate::merged::Merged;
 use crate::queries::conversations::ConversationsApi;
 use crate::queries::health::HealthApi;
 use crate::queries::memories::MemoriesApi;
@@ -25,7 +30,16 @@ const X_REQUEST_ID: &str = "x-request-id";
 
 /// All routes of the service.
 pub(crate) fn routes(app: App) -> impl Endpoint<Output = Response> {
-    let apis = (ChatApi, ConversationsApi, MemoriesApi, HealthApi);
+    let apis = Merged((
+        ChatApi,
+        ConversationsApi,
+        ConversationCommands,
+        ImportCommands,
+        SummaryCommands,
+        MemoriesApi,
+        MemoryCommands,
+        HealthApi,
+    ));
     let service = OpenApiService::new(apis, "AI companion", env!("CARGO_PKG_VERSION")).description(
         "An AI companion that remembers. Every resource belongs to the user of the credential.",
     );
