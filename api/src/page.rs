@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Datelike, Utc};
+use chrono::{DateTime, Utc};
 use companion_adapters::core::Core;
 use companion_adapters::progress;
 use companion_domain::ids::UserId;
@@ -60,15 +60,15 @@ pub(crate) async fn catch_up(core: &Core, user: UserId) -> Result<bool, Problem>
     }
 }
 
-/// Checks a past time that is asked about.
-pub(crate) fn as_of(time: Option<DateTime<Utc>>) -> Result<Option<DateTime<Utc>>, Problem> {
-    match time {
-        Some(time) if !(0..=9999).contains(&time.year()) => Err(Problem::invalid_field(
-            "as_of",
-            "must be a time of RFC 3339, for example 2025-03-01T12:00:00Z",
-        )),
-        time => Ok(time),
-    }
+/// Reads a past time that is asked about. A `+` that was not encoded arrives as a space.
+pub(crate) fn as_of(text: Option<&str>) -> Result<Option<DateTime<Utc>>, Problem> {
+    let Some(text) = text else { return Ok(None) };
+    DateTime::parse_from_rfc3339(&text.replace(' ', "+"))
+        .map(|time| Some(time.to_utc()))
+        .map_err(|_| {
+            let message = "must be a time of RFC 3339, for example 2025-03-01T12:00:00Z";
+            Problem::invalid_field("as_of", message)
+        })
 }
 
 /// Checks the limit of a list, 1..=200.

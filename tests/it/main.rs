@@ -6,8 +6,12 @@
 )]
 
 mod chat;
+mod clearing;
+mod conversations;
 mod event_log;
 mod memory;
 mod processes;
+mod remembering_by_hand;
 mod service;
+mod summaries;
 mod validation;

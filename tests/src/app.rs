@@ -155,6 +155,12 @@ impl App {
         status_and_json(request.send().await.expect("an answer")).await
     }
 
+    /// What a path answers to a method and body of a user: status and JSON.
+    pub async fn call(&self, user: &str, method: Method, path: &str, body: &Value) -> (u16, Value) {
+        let request = self.request_by(user, method, path).json(body);
+        status_and_json(request.send().await.expect("an answer")).await
+    }
+
     /// Sends a message and leaves the answer unread.
     pub async fn send(&self, user: &str, message: &str, conversation: Option<&str>) -> Response {
         let body = json!({ "message": message, "conversation_id": conversation });

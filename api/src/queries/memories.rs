@@ -103,8 +103,8 @@ impl MemoriesApi {
         kind: Query<Option<Kind>>,
         /// Only what comes from this conversation.
         conversation_id: Query<Option<Uuid>>,
-        /// As they were believed then, a time of RFC 3339.
-        as_of: Query<Option<DateTime<Utc>>>,
+        /// As they were believed then, a time of RFC 3339, for example 2025-03-01T12:00:00Z.
+        as_of: Query<Option<String>>,
         /// Superseded and faded ones too.
         include_inactive: Query<Option<bool>>,
     ) -> Result<Read<MemoryList>, Problem> {
@@ -114,7 +114,7 @@ impl MemoriesApi {
             kind: kind.0.map(MemoryKind::from),
             conversation: conversation_id.0.map(ConversationId),
             include_inactive: include_inactive.0.unwrap_or(false),
-            as_of: page::as_of(as_of.0)?,
+            as_of: page::as_of(as_of.0.as_deref())?,
         };
         let lag = page::wait_for_own_writes(&app.core, user).await?;
         let mut connection = app.core.pool.acquire().await?;
@@ -182,7 +182,6 @@ impl MemoriesApi {
         if request.query.trim().is_empty() {
             return Err(Problem::invalid_field("query", "must not be blank"));
         }
-        let as_of = page::as_of(request.as_of)?;
         let conversation = request.conversation_id.map(ConversationId);
         let user = UserId::of(&caller.0);
         let (lag, vector) = tokio::join!(
@@ -214,7 +213,7 @@ impl MemoriesApi {
             kinds: kinds.as_deref(),
             include_messages: request.include_messages.unwrap_or(false),
             conversation,
-            as_of,
+            as_of: request.as_of,
         };
         let found = recall::search(&app.core.pool, &app.core.config.decay, &query).await?;
         let sources = found.iter().flat_map(|found| match &found.item {

@@ -201,7 +201,7 @@ fn metadata(memory: &Memory) -> Value {
         metadata["subject"] = json!(subject);
     }
     if let Some(at) = memory.occurred_at {
-        metadata["occurred_at"] = json!(at);
+        metadata["occurred_at"] = json!(at.to_rfc3339());
     }
     metadata
 }
