@@ -459,7 +459,8 @@ async fn five_thousand_messages_are_imported_at_once() {
     let app = App::start_with(&[("MEMORY_EXTRACTION_METHOD", "heuristic")]).await;
     let message = |n: usize| {
         let at = (DateTime::UNIX_EPOCH + TimeDelta::minutes(n as i64)).to_rfc3339();
-        json!({"role": if n % 2 == 0 { "user" } else { "assistant" }, "content": format!("Message {n}"),
+        let role = ["user", "assistant"][n % 2];
+        json!({"role": role, "content": format!("Message {n}"),
             "created_at": at, "external_id": format!("m{n}")})
     };
     let messages: Vec<Value> = (0..5_000).map(message).collect();
