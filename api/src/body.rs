@@ -3,8 +3,11 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, RwLock};
+use std::time::Duration;
 
 use jsonschema::{Draft, Validator};
+use poem::error::ReadBodyError;
+use poem::http::header;
 use poem::{Request, RequestBody};
 use poem_openapi::error::ContentTypeError;
 use poem_openapi::payload::{Json, Payload};
@@ -14,15 +17,22 @@ use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::code::Code;
 use crate::error::{FieldError, Problem};
 
-/// The largest body, bytes.
-const MAX_BODY: usize = 1 << 20;
+/// The largest body, bytes, of an operation that does not say otherwise.
+pub(crate) const MAX_BODY: usize = 1 << 20;
+/// How long a body may take to arrive.
+const READ_WITHIN: Duration = Duration::from_secs(60);
+/// A body that is larger is checked away from the threads that serve requests.
+const LARGE: usize = 256 * 1024;
+/// The most faults that an answer tells.
+const MAX_FAULTS: usize = 100;
 
-/// A JSON body, parsed and checked.
-pub(crate) struct JsonBody<T>(pub(crate) T);
+/// A JSON body, parsed and checked, of at most `LIMIT` bytes.
+pub(crate) struct JsonBody<T, const LIMIT: usize = MAX_BODY>(pub(crate) T);
 
-impl<T: Type> Payload for JsonBody<T> {
+impl<T: Type, const LIMIT: usize> Payload for JsonBody<T, LIMIT> {
     const CONTENT_TYPE: &'static str = "application/json";
 
     fn schema_ref() -> MetaSchemaRef {
@@ -34,7 +44,9 @@ impl<T: Type> Payload for JsonBody<T> {
     }
 }
 
-impl<'a, T: ParseFromJSON + Send> ApiExtractor<'a> for JsonBody<T> {
+impl<'a, T: ParseFromJSON + Send + 'static, const LIMIT: usize> ApiExtractor<'a>
+    for JsonBody<T, LIMIT>
+{
     const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
 
     type ParamType = ();
@@ -61,7 +73,19 @@ impl<'a, T: ParseFromJSON + Send> ApiExtractor<'a> for JsonBody<T> {
         body: &mut RequestBody,
         _options: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
-        let bytes = body.take()?.into_bytes_limit(MAX_BODY).await?;
+        let announced = request.headers().get(header::CONTENT_LENGTH);
+        let announced = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+        if announced.is_some_and(|bytes| bytes > LIMIT as u64) {
+            return Err(Problem::body_too_large(LIMIT).into());
+        }
+        let read = body.take()?.into_bytes_limit(LIMIT);
+        let read = tokio::time::timeout(READ_WITHIN, read).await;
+        let bytes = match read.map_err(|_| Problem::from(Code::RequestTimeout))? {
+            Err(ReadBodyError::PayloadTooLarge) => {
+                return Err(Problem::body_too_large(LIMIT).into());
+            }
+            bytes => bytes?,
+        };
         if bytes.is_empty() {
             return Err(Problem::malformed("The body is empty. Send a JSON object.").into());
         }
@@ -69,7 +93,13 @@ impl<'a, T: ParseFromJSON + Send> ApiExtractor<'a> for JsonBody<T> {
             Some(content_type) if Json::<T>::check_content_type(content_type) => {}
             _ => return Err(ContentTypeError::ExpectContentType.into()),
         }
-        Ok(Self(parse(&bytes)?))
+        if bytes.len() <= LARGE {
+            return Ok(Self(parse(&bytes)?));
+        }
+        let parsed = tokio::task::spawn_blocking(move || parse(&bytes));
+        Ok(Self(
+            parsed.await.map_err(poem::error::InternalServerError)??,
+        ))
     }
 }
 
@@ -82,12 +112,10 @@ fn parse<T: ParseFromJSON>(bytes: &[u8]) -> Result<T, Problem> {
         let place = format!("line {}, column {}", error.line(), error.column());
         Problem::malformed(format!("The body is not valid JSON ({place})."))
     })?;
-    // An optional field may be null; the schema language of OpenAPI 3.0 has no word for that.
-    if let Some(object) = value.as_object_mut() {
-        object.retain(|_, value| !value.is_null());
-    }
+    drop_nulls(&mut value);
     let errors: Vec<FieldError> = validator::<T>()?
         .iter_errors(&value)
+        .take(MAX_FAULTS)
         .map(|error| field_error(&error))
         .collect();
     if !errors.is_empty() {
@@ -95,6 +123,58 @@ fn parse<T: ParseFromJSON>(bytes: &[u8]) -> Result<T, Problem> {
     }
     T::parse_from_json(Some(value))
         .map_err(|_| Problem::invalid_field("body", "has a value that it can't have"))
+}
+
+/// An optional field may be null; the schema language of OpenAPI 3.0 has no word for that.
+fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, value| !value.is_null());
+            fields.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_nulls),
+        _ => {}
+    }
+}
+
+/// Checks what a schema does not say of texts, and gathers what is wrong.
+#[derive(Default)]
+pub(crate) struct Faults(Vec<FieldError>);
+
+impl Faults {
+    /// Notes that a field has a value that it can't have.
+    pub(crate) fn add(&mut self, field: impl Into<String>, message: impl Into<String>) {
+        if self.0.len() < MAX_FAULTS {
+            self.0.push(FieldError {
+                field: field.into(),
+                message: message.into(),
+            });
+        }
+    }
+
+    /// A text that says something.
+    pub(crate) fn text(&mut self, field: impl Into<String> + Clone, text: &str) {
+        if text.trim().is_empty() {
+            self.add(field.clone(), "must not be blank");
+        }
+        self.no_nul(field, text);
+    }
+
+    /// A text that may be blank.
+    pub(crate) fn no_nul(&mut self, field: impl Into<String>, text: &str) {
+        if text.contains('\0') {
+            self.add(field, "must not contain the character NUL");
+        }
+    }
+
+    /// Whether nothing is wrong.
+    pub(crate) fn none(self) -> Result<(), Problem> {
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            Err(Problem::invalid(self.0))
+        }
+    }
 }
 
 fn field_error(error: &jsonschema::ValidationError<'_>) -> FieldError {
@@ -105,10 +185,14 @@ fn field_error(error: &jsonschema::ValidationError<'_>) -> FieldError {
         .trim_start_matches('/')
         .replace('/', ".");
     let (field, message) = match error.kind() {
-        Kind::Required { property } => (
-            property.as_str().unwrap_or_default().to_owned(),
-            "is missing".to_owned(),
-        ),
+        Kind::Required { property } => {
+            let property = property.as_str().unwrap_or_default();
+            let separator = if path.is_empty() { "" } else { "." };
+            (
+                format!("{path}{separator}{property}"),
+                "is missing".to_owned(),
+            )
+        }
         Kind::Type { .. } | Kind::Format { .. } | Kind::Enum { .. } => (path, shape(error)),
         Kind::MinLength { limit } => (path, format!("must have at least {limit} characters")),
         Kind::MaxLength { limit } => (path, format!("must have at most {limit} characters")),

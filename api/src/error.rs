@@ -1,6 +1,7 @@
 //! Every error of the API, as `application/problem+json` (RFC 9457): one place to learn them all.
 
 use companion_adapters::event_store::{AppendError, ReadError};
+use companion_adapters::llm::LlmFailure;
 use companion_adapters::lost_replies::EndError;
 use companion_domain::prompt::TooLong;
 use poem::error::{MethodNotAllowedError, NotFoundError, ReadBodyError, ResponseError};
@@ -12,6 +13,8 @@ use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, Registr
 use poem_openapi::{ApiResponse, Object};
 use uuid::Uuid;
 
+use crate::body::MAX_BODY;
+use crate::code::Code;
 use crate::request_id;
 
 /// What went wrong, in a form that a program can act on.
@@ -50,10 +53,11 @@ pub(crate) struct FieldError {
 
 /// An error on its way to the caller.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("{code}")]
+#[error("{}", .code.name())]
 pub(crate) struct Problem {
+    code: Code,
+    /// That of the code, unless the framework has another.
     status: StatusCode,
-    code: &'static str,
     detail: String,
     errors: Option<Vec<FieldError>>,
     reply_id: Option<Uuid>,
@@ -61,46 +65,52 @@ pub(crate) struct Problem {
     headers: Vec<(header::HeaderName, String)>,
 }
 
+impl From<Code> for Problem {
+    fn from(code: Code) -> Self {
+        Self::new(code, code.meaning())
+    }
+}
+
 impl Problem {
-    pub(crate) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self {
-            status,
+    /// A problem with a sentence of its own.
+    pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
+        let problem = Self {
             code,
+            status: code.status(),
             detail: detail.into(),
             errors: None,
             reply_id: None,
             conversation_id: None,
             headers: Vec::new(),
+        };
+        match code {
+            Code::Unauthorized => problem.header(header::WWW_AUTHENTICATE, "Bearer"),
+            Code::DatabaseUnavailable
+            | Code::ProjectionBehind
+            | Code::ServiceStopping
+            | Code::TooBusy
+            | Code::TooManyReplies => problem.header(header::RETRY_AFTER, "2"),
+            _ => problem,
         }
     }
 
     /// 400: the request is malformed as a whole.
     pub(crate) fn malformed(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "malformed_request", detail)
+        Self::new(Code::MalformedRequest, detail)
     }
 
     /// 401: no credential, or none that is accepted.
     pub(crate) fn unauthorized(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
-            .header(header::WWW_AUTHENTICATE, "Bearer")
+        Self::new(Code::Unauthorized, detail)
     }
 
     pub(crate) fn is_unauthorized(&self) -> bool {
-        self.status == StatusCode::UNAUTHORIZED
-    }
-
-    /// 403: the credential is good, and does not reach so far.
-    pub(crate) fn forbidden(code: &'static str, detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::FORBIDDEN, code, detail)
+        self.code == Code::Unauthorized
     }
 
     /// 404: there is no such thing, or it is another user's, which looks the same.
     pub(crate) fn not_found(what: &str) -> Self {
-        Self::new(
-            StatusCode::NOT_FOUND,
-            "not_found",
-            format!("There is no {what} with this id."),
-        )
+        Self::new(Code::NotFound, format!("There is no {what} with this id."))
     }
 
     /// 422: fields have values that they can't have.
@@ -109,11 +119,7 @@ impl Problem {
         let detail = format!("Correct what is said about: {}.", fields.join(", "));
         Self {
             errors: Some(errors),
-            ..Self::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "validation_failed",
-                detail,
-            )
+            ..Self::new(Code::ValidationFailed, detail)
         }
     }
 
@@ -127,47 +133,38 @@ impl Problem {
 
     /// 409: a reply is still running.
     pub(crate) fn busy(reply_id: Uuid) -> Self {
-        let detail = "A reply in this conversation is still running. Wait until it is done, then send the message again.";
         Self {
             reply_id: Some(reply_id),
-            ..Self::new(StatusCode::CONFLICT, "conversation_busy", detail)
+            ..Code::ConversationBusy.into()
         }
     }
 
     /// The reply failed, told as a status: for callers who did not ask for a stream.
     pub(crate) fn reply_failed(
-        code: &'static str,
+        code: Code,
         detail: &str,
         conversation_id: Uuid,
         reply_id: Uuid,
     ) -> Self {
-        let status = match code {
-            "llm_timeout" => StatusCode::GATEWAY_TIMEOUT,
-            "service_stopping" | "database_unavailable" => StatusCode::SERVICE_UNAVAILABLE,
-            _ => StatusCode::BAD_GATEWAY,
-        };
         Self {
             conversation_id: Some(conversation_id),
             reply_id: Some(reply_id),
-            ..Self::new(status, code, detail)
+            ..Self::new(code, detail)
         }
     }
 
-    /// 503: the database can't be used now.
-    pub(crate) fn database() -> Self {
-        let detail = "The database does not answer. Nothing was lost; try again in a moment.";
-        Self::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "database_unavailable",
-            detail,
-        )
-        .header(header::RETRY_AFTER, "2")
+    /// 413: the body is larger than the operation takes.
+    pub(crate) fn body_too_large(limit: usize) -> Self {
+        let detail = format!("The body is larger than {} MiB.", limit >> 20);
+        Self::new(Code::BodyTooLarge, detail)
     }
 
-    /// 500: a fault of the service. The log has the rest.
-    fn internal() -> Self {
-        let detail = "The service made a mistake. Report it with the request_id.";
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", detail)
+    /// 502 or 504: the LLM gave no answer, outside a reply.
+    pub(crate) fn llm_failed(failure: LlmFailure, conversation_id: Uuid) -> Self {
+        Self {
+            conversation_id: Some(conversation_id),
+            ..Self::new(failure.0.into(), failure.message())
+        }
     }
 
     pub(crate) fn header(mut self, name: header::HeaderName, value: impl Into<String>) -> Self {
@@ -181,18 +178,11 @@ impl Problem {
             return problem.clone();
         }
         if error.is::<NotFoundError>() {
-            return Self::new(
-                StatusCode::NOT_FOUND,
-                "not_found",
-                "There is nothing at this path. GET /docs shows what there is.",
-            );
+            let detail = "There is nothing at this path. GET /docs shows what there is.";
+            return Self::new(Code::NotFound, detail);
         }
         if error.is::<MethodNotAllowedError>() {
-            return Self::new(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "method_not_allowed",
-                "This path does not take this method. The Allow header lists those that it takes.",
-            );
+            return Code::MethodNotAllowed.into();
         }
         if error.is::<ParsePathError>() {
             return Self::not_found("resource");
@@ -204,34 +194,26 @@ impl Problem {
             );
         }
         if error.is::<ContentTypeError>() {
-            return Self::new(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "unsupported_media_type",
-                "Send JSON with the header Content-Type: application/json.",
-            );
+            return Code::UnsupportedMediaType.into();
         }
         if let Some(error) = error.downcast_ref::<ReadBodyError>() {
             return match error {
-                ReadBodyError::PayloadTooLarge => Self::new(
-                    StatusCode::PAYLOAD_TOO_LARGE,
-                    "body_too_large",
-                    "The body is larger than 1 MiB.",
-                ),
+                ReadBodyError::PayloadTooLarge => Self::body_too_large(MAX_BODY),
                 _ => Self::malformed("The body ended before it was whole."),
             };
         }
         match error.status() {
             StatusCode::INTERNAL_SERVER_ERROR => {
                 tracing::error!("a request failed: {error}");
-                Self::internal()
+                Code::InternalError.into()
             }
             StatusCode::BAD_REQUEST => {
                 Self::malformed("The request is malformed. GET /docs shows what it takes.")
             }
-            status => {
-                let detail = "The request is refused. GET /docs shows what the service takes.";
-                Self::new(status, "refused", detail)
-            }
+            status => Self {
+                status,
+                ..Code::Refused.into()
+            },
         }
     }
 }
@@ -249,11 +231,11 @@ impl ResponseError for Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let body = ProblemBody {
-            type_: format!("urn:companion:problem:{}", self.code),
+            type_: self.code.uri(),
             title: self.status.canonical_reason().unwrap_or("Error").to_owned(),
             status: self.status.as_u16(),
             detail: self.detail,
-            code: self.code.to_owned(),
+            code: self.code.name().to_owned(),
             request_id: request_id::current(),
             errors: self.errors,
             reply_id: self.reply_id,
@@ -276,35 +258,22 @@ impl IntoResponse for Problem {
 const PROBLEM_JSON: header::HeaderValue =
     header::HeaderValue::from_static("application/problem+json");
 
-/// The statuses that an operation may answer with, for the documentation.
-const DOCUMENTED: [(u16, &str); 9] = [
-    (400, "The request is malformed: no body, no JSON, no UTF-8."),
-    (401, "No credential, or none that is accepted."),
-    (404, "There is no such thing, or it is another user's."),
-    (409, "Something else is going on, such as a running reply."),
-    (413, "The body is too large."),
-    (415, "The body is not JSON."),
-    (422, "A field has a value that it can't have."),
-    (500, "A fault of the service."),
-    (503, "The database does not answer, or the service stops."),
-];
-
+/// Says only that there are problems: which ones an operation has is said when the document is
+/// completed.
 impl ApiResponse for Problem {
     fn meta() -> MetaResponses {
+        let response = MetaResponse {
+            description: "A problem.",
+            status: Some(StatusCode::INTERNAL_SERVER_ERROR.as_u16()),
+            status_range: None,
+            content: vec![MetaMediaType {
+                content_type: "application/problem+json",
+                schema: Json::<ProblemBody>::schema_ref(),
+            }],
+            headers: Vec::new(),
+        };
         MetaResponses {
-            responses: DOCUMENTED
-                .iter()
-                .map(|(status, description)| MetaResponse {
-                    description,
-                    status: Some(*status),
-                    status_range: None,
-                    content: vec![MetaMediaType {
-                        content_type: "application/problem+json",
-                        schema: Json::<ProblemBody>::schema_ref(),
-                    }],
-                    headers: Vec::new(),
-                })
-                .collect(),
+            responses: vec![response],
         }
     }
 
@@ -316,7 +285,7 @@ impl ApiResponse for Problem {
 impl From<sqlx::Error> for Problem {
     fn from(error: sqlx::Error) -> Self {
         tracing::error!("the database failed: {error}");
-        Self::database()
+        Code::DatabaseUnavailable.into()
     }
 }
 
@@ -326,7 +295,7 @@ impl From<ReadError> for Problem {
             ReadError::Database(error) => error.into(),
             other => {
                 tracing::error!("the log can't be read: {other}");
-                Self::internal()
+                Code::InternalError.into()
             }
         }
     }
@@ -346,22 +315,18 @@ impl From<AppendError> for Problem {
         match error {
             AppendError::Database(error) => error.into(),
             AppendError::NoUser => Self::unauthorized("This user does not exist any more."),
-            AppendError::Conflict { .. } => Self::new(
-                StatusCode::CONFLICT,
-                "conflict",
-                "Too many requests change this at once. Send the request again.",
-            ),
+            AppendError::Conflict { .. } => Code::Conflict.into(),
             AppendError::KeyReused => Self::invalid_field(
                 "Idempotency-Key",
                 "was used for another request; choose a new key",
             ),
             AppendError::Vault(error) => {
                 tracing::error!("an event could not be sealed: {error}");
-                Self::internal()
+                Code::InternalError.into()
             }
             AppendError::Payload(error) => {
                 tracing::error!("an event could not be written: {error}");
-                Self::internal()
+                Code::InternalError.into()
             }
         }
     }
@@ -374,6 +339,6 @@ impl From<TooLong> for Problem {
              LLM_CONTEXT_TOKENS.",
             error.needed, error.budget
         );
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "prompt_too_long", detail)
+        Self::new(Code::PromptTooLong, detail)
     }
 }

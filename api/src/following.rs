@@ -31,7 +31,7 @@ pub(crate) struct Followed {
 enum Place {
     Here(Arc<Running>),
     Elsewhere {
-        core: Core,
+        core: Box<Core>,
         texts: ReplyTexts,
         user: UserId,
     },
@@ -73,7 +73,7 @@ impl Followed {
             reply_id,
             conversation_id,
             place: Place::Elsewhere {
-                core: app.core.clone(),
+                core: Box::new(app.core.clone()),
                 texts: app.texts.clone(),
                 user,
             },

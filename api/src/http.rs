@@ -10,18 +10,22 @@ use poem::error::NotFoundError;
 use poem::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use poem::web::Html;
 use poem::{Endpoint, EndpointExt, IntoResponse, Request, Response, Route, get};
-use poem_openapi::OpenApiService;
 use subtle::ConstantTimeEq;
 use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::app::App;
 use crate::commands::chat::ChatApi;
+use crate::commands::conversations::ConversationCommands;
 use crate::commands::credentials::CredentialsApi;
+use crate::commands::import::ImportCommands;
+use crate::commands::memories::MemoryCommands;
 use crate::commands::replies::RepliesApi;
+use crate::commands::summary::SummaryCommands;
 use crate::commands::users::UsersApi;
 use crate::cors::Cors;
 use crate::error::Problem;
+use crate::merged::Merged;
 use crate::queries::conversations::ConversationsApi;
 use crate::queries::health::HealthApi;
 use crate::queries::memories::MemoriesApi;
@@ -29,15 +33,34 @@ use crate::{limits, openapi, request_id};
 
 const X_REQUEST_ID: &str = "x-request-id";
 
+/// All operations. Commands and queries on one path stand together in the documentation.
+pub(crate) type Apis = Merged<(
+    (ChatApi, RepliesApi, CredentialsApi, UsersApi, HealthApi),
+    (
+        ConversationsApi,
+        ConversationCommands,
+        ImportCommands,
+        SummaryCommands,
+    ),
+    (MemoriesApi, MemoryCommands),
+)>;
+
+pub(crate) fn apis() -> Apis {
+    Merged((
+        (ChatApi, RepliesApi, CredentialsApi, UsersApi, HealthApi),
+        (
+            ConversationsApi,
+            ConversationCommands,
+            ImportCommands,
+            SummaryCommands,
+        ),
+        (MemoriesApi, MemoryCommands),
+    ))
+}
+
 /// All routes of the service.
 pub(crate) fn routes(app: App) -> impl Endpoint<Output = Response> {
-    let apis = (
-        (ChatApi, RepliesApi, ConversationsApi, MemoriesApi),
-        (CredentialsApi, UsersApi, HealthApi),
-    );
-    let service = OpenApiService::new(apis, "AI companion", env!("CARGO_PKG_VERSION")).description(
-        "An AI companion that remembers. Every resource belongs to the user of the credential.",
-    );
+    let service = openapi::bare();
     let bare = service.spec();
     let spec = openapi::complete(&bare);
     let allowed = Arc::new(allowed_methods(&spec));

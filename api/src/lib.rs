@@ -6,13 +6,17 @@
 mod app;
 mod auth;
 mod body;
+mod code;
 mod commands;
 mod cors;
 mod error;
 mod following;
 mod http;
+mod if_match;
 mod limits;
+mod merged;
 mod openapi;
+mod owned;
 mod page;
 mod queries;
 mod replies;

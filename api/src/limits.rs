@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use companion_adapters::rate_limit::{Bucket, Taken};
 use companion_domain::ids::UserId;
-use poem::http::{HeaderName, StatusCode, header};
+use poem::http::{HeaderName, header};
 use poem::{IntoResponse, Response};
 
 use crate::app::App;
+use crate::code::Code;
 use crate::error::Problem;
 use crate::replies::Full;
 
@@ -106,7 +107,7 @@ pub(crate) async fn count_reply(app: &App, user: UserId) -> Result<Taken, Proble
         taken.limit,
         seconds(taken.retry_after)
     );
-    Err(refusal("rate_limited", detail, &taken))
+    Err(refusal(Code::RateLimited, detail, &taken))
 }
 
 /// Says that the request has started a reply.
@@ -133,7 +134,7 @@ pub(crate) async fn guessed(app: &App, address: Option<IpAddr>) -> Result<(), Pr
         "Too many requests from this address had no valid credential. Try again in {} s, with a valid one.",
         seconds(taken.retry_after)
     );
-    Err(refusal("too_many_failed_authentications", detail, &taken))
+    Err(refusal(Code::TooManyFailedAuthentications, detail, &taken))
 }
 
 fn too_many_calls(taken: &Taken) -> Problem {
@@ -142,11 +143,11 @@ fn too_many_calls(taken: &Taken) -> Problem {
         taken.limit,
         seconds(taken.retry_after)
     );
-    refusal("rate_limited", detail, taken)
+    refusal(Code::RateLimited, detail, taken)
 }
 
-fn refusal(code: &'static str, detail: String, taken: &Taken) -> Problem {
-    let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, code, detail)
+fn refusal(code: Code, detail: String, taken: &Taken) -> Problem {
+    let problem = Problem::new(code, detail)
         .header(header::RETRY_AFTER, seconds(taken.retry_after).to_string());
     headers(taken)
         .into_iter()
@@ -170,18 +171,9 @@ fn seconds(duration: Duration) -> u64 {
 
 impl From<Full> for Problem {
     fn from(full: Full) -> Self {
-        let (status, code, detail) = match full {
-            Full::All => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "too_busy",
-                "The service makes as many replies as it can. Send the message again in a moment.",
-            ),
-            Full::User => (
-                StatusCode::TOO_MANY_REQUESTS,
-                "too_many_replies",
-                "Too many replies to you are running. Wait until one is done, then send the message again.",
-            ),
-        };
-        Self::new(status, code, detail).header(header::RETRY_AFTER, "2")
+        match full {
+            Full::All => Code::TooBusy.into(),
+            Full::User => Code::TooManyReplies.into(),
+        }
     }
 }

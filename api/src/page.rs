@@ -1,5 +1,8 @@
 //! What lists have in common: limits, and the sign that an answer may be behind.
 
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
 use companion_adapters::core::Core;
 use companion_adapters::progress;
 use companion_domain::ids::UserId;
@@ -12,6 +15,8 @@ use crate::error::Problem;
 /// How many items a list has unless asked otherwise.
 const DEFAULT_LIMIT: i64 = 50;
 const MAX_LIMIT: i64 = 200;
+/// How long [`catch_up`] waits.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The answer to a query.
 #[derive(ApiResponse)]
@@ -39,6 +44,31 @@ pub(crate) async fn wait_for_own_writes(
 ) -> Result<Option<String>, Problem> {
     let passed = progress::wait_for_own_writes(&core.pool, user).await?;
     Ok((!passed).then(|| "behind".to_owned()))
+}
+
+/// Waits longer than a query does, for what must not be decided on an old state. Returns whether it
+/// was long enough.
+pub(crate) async fn catch_up(core: &Core, user: UserId) -> Result<bool, Problem> {
+    let begun = tokio::time::Instant::now();
+    loop {
+        if progress::wait_for_own_writes(&core.pool, user).await? {
+            return Ok(true);
+        }
+        if begun.elapsed() >= PATIENCE {
+            return Ok(false);
+        }
+    }
+}
+
+/// Reads a past time that is asked about. A `+` that was not encoded arrives as a space.
+pub(crate) fn as_of(text: Option<&str>) -> Result<Option<DateTime<Utc>>, Problem> {
+    let Some(text) = text else { return Ok(None) };
+    DateTime::parse_from_rfc3339(&text.replace(' ', "+"))
+        .map(|time| Some(time.to_utc()))
+        .map_err(|_| {
+            let message = "must be a time of RFC 3339, for example 2025-03-01T12:00:00Z";
+            Problem::invalid_field("as_of", message)
+        })
 }
 
 /// Checks the limit of a list, 1..=200.

@@ -14,6 +14,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::code::Code;
+
 /// How a reply ended, as its followers are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -23,8 +25,8 @@ pub(crate) enum Outcome {
     Cancelled,
     /// Not whole.
     Failed {
-        /// The stable name of what went wrong.
-        code: &'static str,
+        /// What went wrong.
+        code: Code,
         /// A sentence for the caller.
         message: &'static str,
     },
@@ -33,7 +35,7 @@ pub(crate) enum Outcome {
 impl Outcome {
     pub(crate) fn failed(reason: FailureReason) -> Self {
         Self::Failed {
-            code: reason.code(),
+            code: reason.into(),
             message: llm::message(reason),
         }
     }
@@ -270,7 +272,7 @@ impl Drop for Claim {
     fn drop(&mut self) {
         if !self.running.has_ended() {
             self.running.end(Outcome::Failed {
-                code: "llm_interrupted",
+                code: Code::LlmInterrupted,
                 message: "The reply was lost. Send the message again.",
             });
         }

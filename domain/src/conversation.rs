@@ -381,17 +381,31 @@ impl Conversation {
         Ok(ConversationDeleted {}.into())
     }
 
-    /// Decides what follows when what was said has been put in short.
+    /// What was said with words since the last summary, of the messages that are kept here.
+    pub fn unsummarised(&self) -> Vec<Message> {
+        let through = self.summary.as_ref().map(|summary| summary.through);
+        let covered = self.messages.iter().position(|m| Some(m.id) == through);
+        let new = self.messages.iter().skip(covered.map_or(0, |at| at + 1));
+        new.filter(|m| !m.content.is_empty()).cloned().collect()
+    }
+
+    /// Decides what follows when what was said has been put in short, beginning from the `former`
+    /// summary. To be asked of a state that keeps every message.
     ///
     /// # Errors
-    /// [`Refusal::NotFound`].
+    /// [`Refusal::NotFound`], [`Refusal::MovedOn`] when the conversation was reset or summarised
+    /// meanwhile.
     pub fn summarise(
         &self,
         user: UserId,
+        former: Option<&Summary>,
         summary: String,
         through: MessageId,
     ) -> Result<Event, Refusal> {
         self.of_user(user)?;
+        if self.summary.as_ref() != former || self.messages.iter().all(|m| m.id != through) {
+            return Err(Refusal::MovedOn);
+        }
         Ok(ConversationSummarised {
             summary,
             through_message_id: through,

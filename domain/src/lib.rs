@@ -4,6 +4,7 @@
 //! Nothing here is asynchronous, reads a clock, draws a random number or does I/O: time and ids
 //! arrive in the arguments, so every rule can be tested without a server.
 
+pub mod by_hand;
 pub mod consolidation;
 pub mod conversation;
 pub mod events;

@@ -21,14 +21,19 @@ pub fn template_hash() -> String {
 }
 
 /// The prompt that summarises messages, oldest first, together with the summary of what came
-/// before them. The oldest are left out when all together are over `budget` tokens.
+/// before them. The oldest are left out when all together are over `budget` tokens; the last one is
+/// cut when it is over it alone.
 pub fn prompt(before: Option<&str>, messages: &[Message], budget: usize) -> Vec<PromptMessage> {
     let notes = before.unwrap_or("(none)");
     let mut room =
         budget.saturating_sub(estimate_tokens(INSTRUCTIONS) + estimate_tokens(notes) + 64);
     let mut lines = Vec::new();
     for message in messages.iter().rev().filter(|m| !m.content.is_empty()) {
-        let line = line(message);
+        let mut line = line(message);
+        if lines.is_empty() {
+            // Half a token for a character is the most that is estimated.
+            line = line.chars().take(room.saturating_sub(1) * 2).collect();
+        }
         let Some(rest) = room.checked_sub(estimate_tokens(&line) + 1) else {
             break;
         };
@@ -97,5 +102,14 @@ mod tests {
         assert!(tokens <= 1_000, "{tokens}");
         assert!(prompt[1].content.contains("user: 99:"));
         assert!(!prompt[1].content.contains("user: 0:"));
+    }
+
+    #[test]
+    fn a_message_that_is_too_long_alone_is_cut() {
+        let long = said(Role::User, &format!("My plan: {}", "更多".repeat(16_000)));
+        let prompt = prompt(None, &[long], 1_000);
+        let tokens: usize = prompt.iter().map(|m| estimate_tokens(&m.content)).sum();
+        assert!((500..=1_000).contains(&tokens), "{tokens}");
+        assert!(prompt[1].content.contains("user: My plan: 更多"));
     }
 }

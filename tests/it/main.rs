@@ -6,9 +6,13 @@
 )]
 
 mod chat;
+mod clearing;
 mod commands;
+mod conversations;
 mod event_log;
 mod memory;
 mod processes;
+mod remembering_by_hand;
 mod service;
+mod summaries;
 mod validation;

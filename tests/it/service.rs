@@ -157,8 +157,20 @@ async fn the_openapi_document_has_every_operation() {
     for (path, method) in [
         ("/chat", "post"),
         ("/conversations", "get"),
+        ("/conversations/{id}", "get"),
+        ("/conversations/{id}", "patch"),
+        ("/conversations/{id}", "delete"),
         ("/conversations/{id}/messages", "get"),
+        ("/conversations/{id}/summary", "post"),
+        ("/conversations/import", "post"),
+        ("/conversation/reset", "post"),
+        ("/memory/clear", "post"),
         ("/memories", "get"),
+        ("/memories", "post"),
+        ("/memories/{id}", "get"),
+        ("/memories/{id}", "patch"),
+        ("/memories/{id}", "delete"),
+        ("/memories/{id}/history", "get"),
         ("/memories/search", "post"),
         ("/health", "get"),
         ("/health/live", "get"),
@@ -171,7 +183,9 @@ async fn the_openapi_document_has_every_operation() {
                 .is_some_and(|text| !text.is_empty()),
             "{method} {path}"
         );
-        assert!(operation["responses"]["200"].is_object(), "{method} {path}");
+        let success = ["200", "201", "204"];
+        let mut success = success.iter().map(|status| &operation["responses"][status]);
+        assert!(success.any(Value::is_object), "{method} {path}");
     }
     let refs = document.to_string();
     for (at, _) in refs.match_indices("\"$ref\":\"#/components/schemas/") {
@@ -180,6 +194,25 @@ async fn the_openapi_document_has_every_operation() {
             document["components"]["schemas"][name].is_object(),
             "{name} is referred to and missing"
         );
+    }
+}
+
+#[tokio::test]
+async fn a_method_that_a_path_does_not_take_is_told_with_those_that_it_takes() {
+    let app = App::start().await;
+    for (path, allowed) in [
+        (
+            "/memories/6f1d3c52-9f0b-4c1e-8f57-2a64d7c190ab",
+            "DELETE, GET, PATCH",
+        ),
+        ("/memories", "GET, POST"),
+        ("/conversations/import", "POST"),
+        ("/memory/clear", "POST"),
+    ] {
+        let request = app.request_by("alice", Method::PUT, path);
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 405, "{path}");
+        assert_eq!(response.headers()["allow"], allowed, "{path}");
     }
 }
 

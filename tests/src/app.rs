@@ -23,6 +23,9 @@ use crate::sse::{SseEvent, SseReader, read_events, text};
 /// A master key for tests: 32 times the byte 7.
 pub const MASTER_KEY: &str = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
 
+/// A secret to sign tokens with, for tests.
+pub const JWT_SECRET_KEY: &str = "a secret for tests, and for nothing else 0123456789";
+
 /// Variables as `Config` reads them.
 pub type Variables = HashMap<String, String>;
 
@@ -155,6 +158,12 @@ impl App {
         status_and_json(request.send().await.expect("an answer")).await
     }
 
+    /// What a path answers to a method and body of a user: status and JSON.
+    pub async fn call(&self, user: &str, method: Method, path: &str, body: &Value) -> (u16, Value) {
+        let request = self.request_by(user, method, path).json(body);
+        status_and_json(request.send().await.expect("an answer")).await
+    }
+
     /// Sends a message and leaves the answer unread.
     pub async fn send(&self, user: &str, message: &str, conversation: Option<&str>) -> Response {
         let body = json!({ "message": message, "conversation_id": conversation });
@@ -232,6 +241,7 @@ pub async fn variables(llm: &ScriptedLlm, overrides: &[(&str, &str)]) -> Variabl
             database::fresh().await.expose().to_owned(),
         ),
         ("COMPANION_MASTER_KEY".to_owned(), MASTER_KEY.to_owned()),
+        ("JWT_SECRET_KEY".to_owned(), JWT_SECRET_KEY.to_owned()),
         ("LM_STUDIO_BASE_URL".to_owned(), llm.base_url()),
         ("MEMORY_EXTRACTION_DELAY_SECONDS".to_owned(), "0".to_owned()),
     ]);

@@ -33,6 +33,9 @@ pub(crate) async fn run(core: Core, bell: Bell, shutdown: CancellationToken) {
     subscription::run(core, subscriber, shutdown).await;
 }
 
+/// What was said, with the hashes of its texts.
+type Said<'a> = (&'a Recorded, Vec<Vec<u8>>);
+
 struct Relay {
     core: Core,
     bell: Bell,
@@ -102,7 +105,7 @@ impl Relay {
         transaction: &mut PgConnection,
         events: &[Recorded],
     ) -> anyhow::Result<Vec<NewJob>> {
-        let mut by_user: BTreeMap<UserId, Vec<(&Recorded, Vec<Vec<u8>>)>> = BTreeMap::new();
+        let mut by_user: BTreeMap<UserId, Vec<Said<'_>>> = BTreeMap::new();
         for recorded in events {
             let texts = embedded_texts(&recorded.event);
             if !texts.is_empty() {

@@ -13,7 +13,7 @@ use companion_domain::conversation::{
 use companion_domain::events::{Event, Metadata, Recorded};
 use companion_domain::ids::{ConversationId, ExternalUserId, MessageId, ReplyId, StreamId, UserId};
 use companion_domain::prompt::{self, Ingredients};
-use poem::http::{HeaderName, StatusCode, header};
+use poem::http::{HeaderName, header};
 use poem::web::Data;
 use poem::{IntoResponse, Request, Response};
 use poem_openapi::param::Header;
@@ -28,6 +28,7 @@ use uuid::Uuid;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::body::JsonBody;
+use crate::code::Code;
 use crate::commands::reply::{self, Assignment};
 use crate::commands::sse::{Place, ReplyStream};
 use crate::error::Problem;
@@ -97,7 +98,7 @@ impl ChatApi {
         let task = take_in(app.0.clone(), caller.external, said, key).in_current_span();
         let (reply, counted) = tokio::spawn(task).await.map_err(|error| {
             tracing::error!("taking in a message failed: {error}");
-            Problem::database()
+            Problem::from(Code::DatabaseUnavailable)
         })??;
         if let Some(counted) = counted {
             limits::counts_as_reply(counted);
@@ -225,12 +226,7 @@ async fn take_in(
     key: Option<Key>,
 ) -> Result<Taken, Problem> {
     if app.replies.are_closed() {
-        let detail = "The service is stopping. Send the message again in a moment.";
-        return Err(Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "service_stopping",
-            detail,
-        ));
+        return Err(Code::ServiceStopping.into());
     }
     let user = app.core.store.ensure_user(&external).await?;
     let begin = said.conversation.is_none();

@@ -15,7 +15,8 @@ use uuid::Uuid;
 use crate::app::App;
 use crate::auth::{self, Caller};
 use crate::body::JsonBody;
-use crate::commands::users::Done;
+use crate::code::Code;
+use crate::commands::Done;
 use crate::error::Problem;
 use crate::limits;
 
@@ -122,8 +123,8 @@ impl CredentialsApi {
                     |error: InvalidUserId| Problem::invalid_field("user_id", error.to_string());
                 let named = ExternalUserId::parse(&named).map_err(invalid)?;
                 if named != caller.external && !caller.admin {
-                    return Err(Problem::forbidden(
-                        "admin_only",
+                    return Err(Problem::new(
+                        Code::AdminOnly,
                         "Only a token with the scope admin may name another user.",
                     ));
                 }
@@ -138,7 +139,7 @@ impl CredentialsApi {
         let issued = app
             .tokens
             .issue(&user, lifetime, None)
-            .map_err(|error| Problem::forbidden("tokens_issued_elsewhere", error.to_string()))?;
+            .map_err(|error| Problem::new(Code::TokensIssuedElsewhere, error.to_string()))?;
         Ok(Json(TokenAnswer {
             access_token: issued.token.expose().to_owned(),
             token_type: "bearer".to_owned(),

@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use crate::app::App;
 use crate::auth::Caller;
+use crate::code::Code;
 use crate::commands::chat;
 use crate::commands::sse::{Place, ReplyStream};
 use crate::error::Problem;
@@ -60,19 +61,12 @@ impl RepliesApi {
         let reply_id = ReplyId(id.0);
         page::wait_for_own_writes(&app.core, caller.user).await?;
         let reply = Followed::find(&app, caller.user, reply_id).await?;
-        let unknown = || {
-            Problem::new(
-                poem::http::StatusCode::BAD_REQUEST,
-                "unknown_event_id",
-                "Last-Event-ID names no event of this reply. Leave it out to follow from the beginning.",
-            )
-        };
         let from = match last_event_id.0 {
             None => Place::At(0),
-            Some(last) => Place::parse(&last, reply_id).ok_or_else(unknown)?,
+            Some(last) => Place::parse(&last, reply_id).ok_or(Code::UnknownEventId)?,
         };
         if matches!(from, Place::At(bytes) if !reply.reaches(bytes)) {
-            return Err(unknown());
+            return Err(Code::UnknownEventId.into());
         }
         Ok(FollowResponse { reply, from })
     }
@@ -97,7 +91,7 @@ impl RepliesApi {
             None => cancel_elsewhere(&app, user, reply_id).await?,
         };
         if outcome != Outcome::Cancelled {
-            return Err(finished());
+            return Err(Code::ReplyFinished.into());
         }
         Ok(Json(Cancelled {
             reply_id: reply_id.0,
@@ -105,14 +99,6 @@ impl RepliesApi {
             content,
         }))
     }
-}
-
-fn finished() -> Problem {
-    Problem::new(
-        poem::http::StatusCode::CONFLICT,
-        "reply_finished",
-        "The reply has ended already.",
-    )
 }
 
 /// Stops a reply that another process makes, or has begun and left.
@@ -128,7 +114,7 @@ async fn cancel_elsewhere(
         .await?
         .ok_or_else(missing)?;
     if row.reply_status != "running" {
-        return Err(finished());
+        return Err(Code::ReplyFinished.into());
     }
     if let Some(lease) = row.lease
         && progress::is_alive(pool, lease).await?
@@ -160,7 +146,7 @@ async fn end_as_cancelled(
     let state = core.buffer.current(&core.store, conversation).await?;
     let event = state
         .cancel_reply(reply_id, partial.clone())
-        .map_err(|_| finished())?;
+        .map_err(|_| Code::ReplyFinished)?;
     let stream = StreamId::conversation(conversation);
     let expected = Expected::Version(state.version);
     let events = vec![(event, Metadata::default())];
@@ -170,7 +156,7 @@ async fn end_as_cancelled(
         .await
     {
         Ok(_) => Ok((partial, Outcome::Cancelled)),
-        Err(AppendError::Conflict { .. }) => Err(finished()),
+        Err(AppendError::Conflict { .. }) => Err(Code::ReplyFinished.into()),
         Err(error) => Err(error.into()),
     }
 }

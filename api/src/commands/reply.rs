@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use tracing::Instrument;
 
 use crate::app::App;
+use crate::code::Code;
 use crate::error::Problem;
 use crate::following;
 use crate::replies::{Claim, Outcome, Running};
@@ -233,7 +234,7 @@ impl Task {
                     tracing::error!("the end of a reply could not be stored: {problem}");
                     let message = "The reply could not be stored, as the database does not answer. Send the message again.";
                     return Outcome::Failed {
-                        code: "database_unavailable",
+                        code: Code::DatabaseUnavailable,
                         message,
                     };
                 }

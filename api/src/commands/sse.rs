@@ -68,7 +68,7 @@ impl StreamEvent {
             Outcome::Failed { code, message } => (
                 None,
                 Some(StreamError {
-                    code: code.to_owned(),
+                    code: code.name().to_owned(),
                     message: message.to_owned(),
                 }),
             ),

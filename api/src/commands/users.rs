@@ -2,19 +2,12 @@
 
 use companion_adapters::erasure;
 use poem::web::Data;
-use poem_openapi::{ApiResponse, OpenApi};
+use poem_openapi::OpenApi;
 
 use crate::app::App;
 use crate::auth::Caller;
+use crate::commands::Done;
 use crate::error::Problem;
-
-/// What leaves nothing to say.
-#[derive(ApiResponse)]
-pub(crate) enum Done {
-    /// It is done.
-    #[oai(status = 204)]
-    Done,
-}
 
 pub(crate) struct UsersApi;
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use poem_openapi::OpenApiService;
 use serde_json::{Map, Value, json};
 
-use crate::error::Code;
+use crate::code::Code;
 
 /// What a caller sends and gets, by operation: `request`, `response`, `status`, and `stream` for an
 /// answer in events.
@@ -44,12 +44,18 @@ const SPECIAL: &[(&str, &[Code])] = &[
     ),
     ("POST /auth/validate", &[Code::TooManyFailedAuthentications]),
     ("PATCH /conversations/{id}", &[Code::Conflict]),
-    ("DELETE /conversations/{id}", &[Code::Conflict]),
+    (
+        "DELETE /conversations/{id}",
+        &[Code::Conflict, Code::ProjectionBehind],
+    ),
     (
         "POST /conversation/reset",
         &[Code::NotFound, Code::Conflict],
     ),
-    ("POST /memory/clear", &[Code::NotFound, Code::Conflict]),
+    (
+        "POST /memory/clear",
+        &[Code::NotFound, Code::Conflict, Code::ProjectionBehind],
+    ),
     (
         "POST /conversations/{id}/summary",
         &[
@@ -65,15 +71,20 @@ const SPECIAL: &[(&str, &[Code])] = &[
     ("GET /memories", &[Code::NotFound]),
     (
         "POST /memories",
-        &[Code::NotFound, Code::Conflict, Code::EmbeddingUnavailable],
+        &[
+            Code::NotFound,
+            Code::Conflict,
+            Code::EmbeddingUnavailable,
+            Code::ProjectionBehind,
+        ],
     ),
     (
         "PATCH /memories/{id}",
-        &[Code::StaleVersion, Code::Conflict],
+        &[Code::StaleVersion, Code::Conflict, Code::ProjectionBehind],
     ),
     (
         "DELETE /memories/{id}",
-        &[Code::StaleVersion, Code::Conflict],
+        &[Code::StaleVersion, Code::Conflict, Code::ProjectionBehind],
     ),
     (
         "POST /memories/search",
@@ -119,6 +130,7 @@ pub(crate) fn complete(bare: &str) -> String {
             for (method, operation) in operations.as_object_mut().into_iter().flatten() {
                 let name = format!("{} {path}", method.to_uppercase());
                 group(operation, path, method);
+                ranges(operation);
                 errors(operation, path, &name);
                 if let Some(example) = examples.get(&name) {
                     show(operation, example);
@@ -184,6 +196,26 @@ fn group(operation: &mut Value, path: &str, method: &str) {
     });
     let id: Vec<String> = [method.to_owned()].into_iter().chain(words).collect();
     operation["operationId"] = json!(id.join("_"));
+}
+
+/// Says what values of parameters are taken, as they are checked by hand.
+fn ranges(operation: &mut Value) {
+    let parameters = operation
+        .get_mut("parameters")
+        .and_then(Value::as_array_mut);
+    for parameter in parameters.into_iter().flatten() {
+        let range = match parameter["name"].as_str() {
+            Some("limit") => json!({ "minimum": 1, "maximum": 200, "default": 50 }),
+            Some("offset") => json!({ "minimum": 0, "default": 0 }),
+            Some("Idempotency-Key") => {
+                json!({ "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$" })
+            }
+            _ => continue,
+        };
+        if let (Some(schema), Value::Object(range)) = (parameter["schema"].as_object_mut(), range) {
+            schema.extend(range);
+        }
+    }
 }
 
 /// Names the errors that an operation can answer with.
@@ -281,24 +313,27 @@ fn problem(code: Code) -> Value {
 
 /// Puts the examples in their places.
 fn show(operation: &mut Value, example: &Value) {
-    if let Some(request) = example.get("request")
-        && let Some(media) = operation.pointer_mut("/requestBody/content/application~1json")
-    {
-        media["example"] = request.clone();
-    }
     let status = example["status"].as_u64().unwrap_or(200).to_string();
-    let Some(content) = operation
-        .get_mut("responses")
-        .and_then(|responses| responses.get_mut(&status))
-        .and_then(|response| response.get_mut("content"))
-    else {
+    place(
+        operation.get_mut("requestBody"),
+        JSON,
+        example.get("request"),
+    );
+    for (media_type, field) in [(JSON, "response"), (STREAM, "stream")] {
+        let responses = operation.get_mut("responses");
+        let response = responses.and_then(|responses| responses.get_mut(&status));
+        place(response, media_type, example.get(field));
+    }
+}
+
+/// Puts an example beside the schema of a media type, whatever its parameters.
+fn place(body: Option<&mut Value>, media_type: &str, example: Option<&Value>) {
+    let content = body.and_then(|body| body.get_mut("content"));
+    let (Some(content), Some(example)) = (content.and_then(Value::as_object_mut), example) else {
         return;
     };
-    for (media, example) in [
-        (JSON, example.get("response")),
-        (STREAM, example.get("stream")),
-    ] {
-        if let (Some(media), Some(example)) = (content.get_mut(media), example) {
+    for (name, media) in content {
+        if name.starts_with(media_type) {
             media["example"] = example.clone();
         }
     }

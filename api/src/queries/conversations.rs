@@ -1,8 +1,9 @@
 //! Conversations and their messages.
 
 use chrono::{DateTime, Utc};
+use companion_adapters::core::Core;
 use companion_adapters::messages::{self, ConversationRow, MessageRow};
-use companion_domain::ids::ConversationId;
+use companion_domain::ids::{ConversationId, UserId};
 use poem::web::Data;
 use poem_openapi::param::{Path, Query};
 use poem_openapi::{Object, OpenApi};
@@ -11,6 +12,7 @@ use uuid::Uuid;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::error::Problem;
+use crate::owned;
 use crate::page::{self, Read};
 
 /// A conversation.
@@ -18,7 +20,7 @@ use crate::page::{self, Read};
 pub(crate) struct ConversationView {
     id: Uuid,
     /// As given, or the beginning of the first message.
-    title: Option<String>,
+    pub(crate) title: Option<String>,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
     /// Messages of both roles.
@@ -108,6 +110,20 @@ impl ConversationsApi {
         ))
     }
 
+    /// Get a conversation
+    ///
+    /// As the list shows it.
+    #[oai(path = "/conversations/:id", method = "get")]
+    async fn get(
+        &self,
+        app: Data<&App>,
+        caller: Caller,
+        /// The conversation.
+        id: Path<Uuid>,
+    ) -> Result<Read<ConversationView>, Problem> {
+        conversation(&app.core, caller.user, ConversationId(id.0)).await
+    }
+
     /// List the messages of a conversation
     ///
     /// The last ones, or those before a given one, oldest first.
@@ -127,9 +143,7 @@ impl ConversationsApi {
         let (user, conversation) = (caller.user, ConversationId(id.0));
         let lag = page::wait_for_own_writes(&app.core, user).await?;
         let mut connection = app.core.pool.acquire().await?;
-        if !messages::owns_conversation(&mut *connection, user, conversation).await? {
-            return Err(Problem::not_found("conversation"));
-        }
+        owned::check_conversation(&mut connection, user, conversation, lag.as_deref()).await?;
         let rows =
             messages::list_messages(&mut connection, user, conversation, limit, before.0).await?;
         let rows = rows.ok_or_else(|| {
@@ -137,6 +151,19 @@ impl ConversationsApi {
         })?;
         let messages = rows.into_iter().map(MessageView::from).collect();
         Ok(Read::new(MessageList { messages }, lag))
+    }
+}
+
+/// One of a user's conversations, with what they wrote last.
+pub(crate) async fn conversation(
+    core: &Core,
+    user: UserId,
+    conversation: ConversationId,
+) -> Result<Read<ConversationView>, Problem> {
+    let lag = page::wait_for_own_writes(core, user).await?;
+    match messages::conversation(&core.pool, user, conversation).await? {
+        Some(row) => Ok(Read::new(row.into(), lag)),
+        None => Err(owned::not_found("conversation", lag.as_deref())),
     }
 }
 

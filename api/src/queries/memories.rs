@@ -1,107 +1,29 @@
-//! Memories: the list, and the search that also finds messages.
+//! Memories: the list, one of them, and the search that also finds messages.
 
 use chrono::{DateTime, Utc};
-use companion_adapters::memories::{self, Filter, Memory};
+use companion_adapters::memories::{self, Filter};
 use companion_adapters::recall::{self, Found, Item};
-use companion_domain::ids::ConversationId;
-use companion_domain::memory::{Decay, MemoryKind, Source};
+use companion_domain::ids::{ConversationId, MemoryId};
+use companion_domain::memory::MemoryKind;
 use poem::web::Data;
-use poem_openapi::param::Query;
-use poem_openapi::types::Any;
-use poem_openapi::{Enum, Object, OpenApi};
-use serde_json::{Value, json};
+use poem_openapi::param::{Path, Query};
+use poem_openapi::{Object, OpenApi};
 use uuid::Uuid;
 
 use crate::app::App;
 use crate::auth::Caller;
 use crate::body::JsonBody;
+use crate::code::Code;
 use crate::error::Problem;
+use crate::owned;
 use crate::page::{self, Read};
+use crate::queries::memory_history::{self, HistoryList};
+use crate::queries::memory_view::{
+    ExternalIds, Kind, MemoryView, OneMemory, SourceView, view, views,
+};
 
 /// How many results a search has unless asked otherwise.
 const DEFAULT_TOP_K: u32 = 10;
-
-/// What kind of thing a memory states.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
-#[oai(rename_all = "snake_case")]
-pub(crate) enum Kind {
-    /// Something that is so.
-    Fact,
-    /// A like, a dislike, a habit.
-    Preference,
-    /// Something that happens at a time.
-    Event,
-    /// A passing circumstance.
-    Context,
-}
-
-impl From<Kind> for MemoryKind {
-    fn from(kind: Kind) -> Self {
-        match kind {
-            Kind::Fact => Self::Fact,
-            Kind::Preference => Self::Preference,
-            Kind::Event => Self::Event,
-            Kind::Context => Self::Context,
-        }
-    }
-}
-
-impl From<MemoryKind> for Kind {
-    fn from(kind: MemoryKind) -> Self {
-        match kind {
-            MemoryKind::Fact => Self::Fact,
-            MemoryKind::Preference => Self::Preference,
-            MemoryKind::Event => Self::Event,
-            MemoryKind::Context => Self::Context,
-        }
-    }
-}
-
-/// A message that a memory rests on.
-#[derive(Debug, Object)]
-pub(crate) struct SourceView {
-    conversation_id: Uuid,
-    message_id: Uuid,
-    /// The message's id in the system it was imported from.
-    external_id: Option<String>,
-}
-
-impl From<&Source> for SourceView {
-    fn from(source: &Source) -> Self {
-        Self {
-            conversation_id: source.conversation_id.0,
-            message_id: source.message_id.0,
-            external_id: None,
-        }
-    }
-}
-
-/// One atomic fact about the user.
-#[derive(Debug, Object)]
-#[oai(rename = "Memory")]
-pub(crate) struct MemoryView {
-    id: Uuid,
-    content: String,
-    kind: Kind,
-    /// `live`, `superseded` or `faded`.
-    state: String,
-    /// As recorded, 0 to 1.
-    importance: f64,
-    /// After decay, 0 to 1.
-    importance_now: f64,
-    metadata: Any<Value>,
-    /// The messages it rests on.
-    sources: Vec<SourceView>,
-    /// Since when it holds.
-    valid_from: DateTime<Utc>,
-    /// Until when it held.
-    valid_to: Option<DateTime<Utc>>,
-    /// The memory that took its place.
-    superseded_by: Option<Uuid>,
-    created_at: DateTime<Utc>,
-    updated_at: DateTime<Utc>,
-    version: i64,
-}
 
 /// A page of memories, newest first.
 #[derive(Debug, Object)]
@@ -124,6 +46,8 @@ pub(crate) struct SearchRequest {
     kinds: Option<Vec<Kind>>,
     /// Find messages too.
     include_messages: Option<bool>,
+    /// What was believed and had been said then, a time of RFC 3339.
+    as_of: Option<DateTime<Utc>>,
     /// Only what comes from this conversation.
     conversation_id: Option<Uuid>,
 }
@@ -161,7 +85,8 @@ pub(crate) struct MemoriesApi;
 impl MemoriesApi {
     /// List memories
     ///
-    /// Newest first.
+    /// The live ones, newest first. `as_of` asks for what was believed at an earlier time; what you
+    /// asked to forget is in no past either.
     #[oai(path = "/memories", method = "get")]
     #[expect(
         clippy::too_many_arguments,
@@ -179,6 +104,8 @@ impl MemoriesApi {
         kind: Query<Option<Kind>>,
         /// Only what comes from this conversation.
         conversation_id: Query<Option<Uuid>>,
+        /// As they were believed then, a time of RFC 3339, for example 2025-03-01T12:00:00Z.
+        as_of: Query<Option<String>>,
         /// Superseded and faded ones too.
         include_inactive: Query<Option<bool>>,
     ) -> Result<Read<MemoryList>, Problem> {
@@ -188,16 +115,58 @@ impl MemoriesApi {
             kind: kind.0.map(MemoryKind::from),
             conversation: conversation_id.0.map(ConversationId),
             include_inactive: include_inactive.0.unwrap_or(false),
-            as_of: None,
+            as_of: page::as_of(as_of.0.as_deref())?,
         };
         let lag = page::wait_for_own_writes(&app.core, user).await?;
         let mut connection = app.core.pool.acquire().await?;
+        if let Some(conversation) = filter.conversation {
+            owned::check_conversation(&mut connection, user, conversation, lag.as_deref()).await?;
+        }
         let decay = &app.core.config.decay;
         let (rows, total) =
             memories::list(&mut connection, user, decay, &filter, limit, offset).await?;
-        let now = Utc::now();
-        let memories = rows.into_iter().map(|row| view(row, decay, now)).collect();
+        drop(connection);
+        let now = filter.as_of.unwrap_or_else(Utc::now);
+        let memories = views(&app.core, user, rows, now).await?;
         Ok(Read::new(MemoryList { memories, total }, lag))
+    }
+
+    /// Get a memory
+    ///
+    /// Of any state. The `ETag` is its version, for `If-Match`.
+    #[oai(path = "/memories/:id", method = "get")]
+    async fn get(
+        &self,
+        app: Data<&App>,
+        caller: Caller,
+        /// The memory.
+        id: Path<Uuid>,
+    ) -> Result<OneMemory, Problem> {
+        let user = caller.user;
+        let lag = page::wait_for_own_writes(&app.core, user).await?;
+        let memory = owned::memory(&app.core, user, MemoryId(id.0), lag.as_deref()).await?;
+        Ok(OneMemory::new(view(&app.core, user, memory).await?, lag))
+    }
+
+    /// Get the history of a memory
+    ///
+    /// Every event that touched it, in order: why it is believed, from which messages, and which
+    /// prompt and model found it.
+    #[oai(path = "/memories/:id/history", method = "get")]
+    async fn history(
+        &self,
+        app: Data<&App>,
+        caller: Caller,
+        /// The memory.
+        id: Path<Uuid>,
+    ) -> Result<Read<HistoryList>, Problem> {
+        let (user, id) = (caller.user, MemoryId(id.0));
+        let lag = page::wait_for_own_writes(&app.core, user).await?;
+        owned::memory(&app.core, user, id, lag.as_deref()).await?;
+        Ok(Read::new(
+            memory_history::of(&app.core, user, id).await?,
+            lag,
+        ))
     }
 
     /// Search memories and messages
@@ -214,18 +183,20 @@ impl MemoriesApi {
         if request.query.trim().is_empty() {
             return Err(Problem::invalid_field("query", "must not be blank"));
         }
+        let conversation = request.conversation_id.map(ConversationId);
         let user = caller.user;
         let (lag, vector) = tokio::join!(
             page::wait_for_own_writes(&app.core, user),
             app.core.embedder.embed_query(&request.query),
         );
+        let lag = lag?;
+        if let Some(conversation) = conversation {
+            let mut connection = app.core.pool.acquire().await?;
+            owned::check_conversation(&mut connection, user, conversation, lag.as_deref()).await?;
+        }
         let vector = vector.map_err(|error| {
             tracing::error!("a query could not be embedded: {error}");
-            Problem::new(
-                poem::http::StatusCode::SERVICE_UNAVAILABLE,
-                "embedding_unavailable",
-                "The embedding model has stopped. Restart the service.",
-            )
+            Problem::from(Code::EmbeddingUnavailable)
         })?;
         let kinds: Option<Vec<MemoryKind>> = request
             .kinds
@@ -238,54 +209,26 @@ impl MemoriesApi {
             threshold: app.core.config.memory_similarity_threshold,
             kinds: kinds.as_deref(),
             include_messages: request.include_messages.unwrap_or(false),
-            conversation: request.conversation_id.map(ConversationId),
-            as_of: None,
+            conversation,
+            as_of: request.as_of,
         };
         let found = recall::search(&app.core.pool, &app.core.config.decay, &query).await?;
+        let sources = found.iter().flat_map(|found| match &found.item {
+            Item::Memory(memory) => memory.sources.as_slice(),
+            Item::Message(_) => &[],
+        });
+        let external = ExternalIds::of(&app.core, user, sources).await?;
+        let results = found.into_iter().map(|found| result(found, &external));
         Ok(Read::new(
             SearchResults {
-                results: found.into_iter().map(result).collect(),
+                results: results.collect(),
             },
-            lag?,
+            lag,
         ))
     }
 }
 
-fn view(memory: Memory, decay: &Decay, now: DateTime<Utc>) -> MemoryView {
-    MemoryView {
-        id: memory.memory_id,
-        kind: memory.kind().into(),
-        importance_now: memory.importance_now(decay, now),
-        sources: memory.sources.iter().map(SourceView::from).collect(),
-        metadata: Any(metadata(&memory)),
-        content: memory.content,
-        state: memory.state,
-        importance: memory.importance,
-        valid_from: memory.valid_from,
-        valid_to: memory.valid_to,
-        superseded_by: memory.superseded_by,
-        created_at: memory.created_at,
-        updated_at: memory.updated_at,
-        version: memory.version,
-    }
-}
-
-/// What else is known of a memory.
-fn metadata(memory: &Memory) -> Value {
-    let mut metadata = json!({});
-    if memory.explicit {
-        metadata["explicit"] = json!(true);
-    }
-    if let Some(subject) = &memory.subject {
-        metadata["subject"] = json!(subject);
-    }
-    if let Some(at) = memory.occurred_at {
-        metadata["occurred_at"] = json!(at);
-    }
-    metadata
-}
-
-fn result(found: Found) -> SearchResult {
+fn result(found: Found, external: &ExternalIds) -> SearchResult {
     match found.item {
         Item::Memory(memory) => SearchResult {
             id: memory.memory_id,
@@ -296,7 +239,7 @@ fn result(found: Found) -> SearchResult {
             similarity: found.similarity,
             score: found.score,
             created_at: memory.created_at,
-            sources: memory.sources.iter().map(SourceView::from).collect(),
+            sources: memory.sources.iter().map(|s| external.view(s)).collect(),
             content: memory.content,
         },
         Item::Message(message) => SearchResult {

@@ -3,3 +3,5 @@
 pub(crate) mod conversations;
 pub(crate) mod health;
 pub(crate) mod memories;
+pub(crate) mod memory_history;
+pub(crate) mod memory_view;

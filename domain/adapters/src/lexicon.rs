@@ -130,6 +130,30 @@ pub async fn remove_all(
     Ok(())
 }
 
+/// The items that have exactly these terms, in any order.
+///
+/// # Errors
+/// When the database fails.
+pub async fn with_terms(
+    connection: &mut PgConnection,
+    user: UserId,
+    source: Source,
+    terms: &[(String, u16)],
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    let length = i32::try_from(text::term_count(terms)).unwrap_or(i32::MAX);
+    let terms: Vec<&str> = terms.iter().map(|(term, _)| term.as_str()).collect();
+    sqlx::query_scalar(
+        "SELECT item_id FROM terms WHERE user_id = $1 AND source = $2 AND term = ANY($3) AND length = $4
+         GROUP BY item_id HAVING count(*) = cardinality($3)",
+    )
+    .bind(user.0)
+    .bind(source.code())
+    .bind(terms)
+    .bind(length)
+    .fetch_all(connection)
+    .await
+}
+
 /// The occurrences of terms in a user's items, and how many items and terms there are.
 ///
 /// # Errors

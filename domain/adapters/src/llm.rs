@@ -79,6 +79,17 @@ pub struct Sampling {
     pub max_tokens: u32,
 }
 
+/// A whole answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// The text.
+    pub text: String,
+    /// Whether the LLM ended it by itself, and not at the token limit.
+    pub whole: bool,
+    /// The tokens that were used, as the LLM reports them.
+    pub usage: Option<Value>,
+}
+
 /// A client for one endpoint. Cheap to clone.
 #[derive(Clone)]
 pub struct Llm {
@@ -135,8 +146,7 @@ impl Llm {
         futures_util::stream::unfold(start, move |state| next_piece(state, timeout))
     }
 
-    /// Asks for an answer that keeps to a JSON Schema and waits for the whole of it. Returns the
-    /// text, and whether the LLM ended it by itself (not at the token limit).
+    /// Asks for an answer, in a certain format if one is given, and waits for the whole of it.
     ///
     /// # Errors
     /// [`LlmFailure`] when there is no answer.
@@ -146,7 +156,7 @@ impl Llm {
         messages: &[PromptMessage],
         sampling: &Sampling,
         format: Option<Value>,
-    ) -> Result<(String, bool), LlmFailure> {
+    ) -> Result<Answer, LlmFailure> {
         let mut request = self.request(messages, sampling);
         request["stream"] = json!(false);
         if let Some(format) = format {
@@ -169,7 +179,13 @@ impl Llm {
         let text = choice["message"]["content"]
             .as_str()
             .ok_or(LlmFailure(FailureReason::LlmInvalid))?;
-        Ok((text.to_owned(), choice["finish_reason"] != "length"))
+        Ok(Answer {
+            text: text.to_owned(),
+            whole: choice["finish_reason"] != "length",
+            usage: answer["usage"]
+                .is_object()
+                .then(|| token_counts(&answer["usage"])),
+        })
     }
 
     /// Whether the LLM answers at all.

@@ -10,6 +10,7 @@ use companion_domain::events::{
 };
 use companion_domain::ids::{ConversationId, MemoryId, UserId};
 use companion_domain::memory::{Decay, MemoryKind, Source};
+use companion_domain::text;
 use pgvector::Vector as Pgvector;
 use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, FromRow, PgConnection, PgExecutor, Row};
@@ -543,10 +544,11 @@ pub async fn related(
 }
 
 /// Whether a memory `m` has faded, as [`Memory::importance_now`] computes it; `$2` holds the
-/// half-lives by kind, `$3` the floor and `$4` the time.
-const FADED: &str = "(NOT m.explicit AND m.importance * power(2.0::float8,
-         -greatest(extract(epoch FROM $4 - m.last_reinforced_at)::float8, 0) / 86400
-         / ($2::jsonb ->> m.kind)::float8) < $3)";
+/// half-lives by kind, `$3` the floor and `$4` the time. The floor grows instead of the importance
+/// shrinking, and not for ever: to PostgreSQL a result that is too small or too great is an error.
+const FADED: &str = "(NOT m.explicit AND m.importance < $3 * power(2.0::float8,
+         least(greatest(extract(epoch FROM $4 - m.last_reinforced_at)::float8, 0) / 86400
+               / ($2::jsonb ->> m.kind)::float8, 1000)))";
 
 /// The memories of a user `$1` as they were believed at the time `$4`.
 const BELIEVED: &str = "(SELECT *, NULL::timestamptz AS until FROM memories WHERE user_id = $1 AND updated_at <= $4
@@ -596,6 +598,41 @@ pub async fn get(
         .bind(memory.0)
         .fetch_optional(executor)
         .await
+}
+
+/// The live memory, faded or not, that says the same as a statement. A faded one says so.
+///
+/// # Errors
+/// When the database fails.
+pub async fn same(
+    connection: &mut PgConnection,
+    user: UserId,
+    decay: &Decay,
+    statement: &str,
+) -> Result<Option<Memory>, sqlx::Error> {
+    let terms = text::terms(statement);
+    let alike = lexicon::with_terms(&mut *connection, user, lexicon::Source::Memory, &terms);
+    let alike = alike.await?;
+    let columns = columns();
+    // What has no terms is in no index, and there is little of it.
+    let sql = format!(
+        "SELECT {columns} FROM memories m WHERE m.user_id = $1 AND m.state = 'live'
+           AND (m.memory_id = ANY($5) OR ($6 AND NOT EXISTS (
+               SELECT FROM terms t WHERE t.user_id = $1 AND t.source = 1 AND t.item_id = m.memory_id)))
+         ORDER BY m.created_at, m.memory_id"
+    );
+    let rows: Vec<Memory> = sqlx::query_as(AssertSqlSafe(sql))
+        .bind(user.0)
+        .bind(half_lives(decay))
+        .bind(decay.fade_below)
+        .bind(Utc::now())
+        .bind(alike)
+        .bind(terms.is_empty())
+        .fetch_all(connection)
+        .await?;
+    let form = text::normal_form(statement);
+    let says_it = |memory: &Memory| text::normal_form(&memory.content) == form;
+    Ok(rows.into_iter().find(says_it))
 }
 
 /// Which memories to list.

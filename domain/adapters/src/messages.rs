@@ -558,7 +558,8 @@ pub async fn said_at(
         .collect())
 }
 
-/// The ids that messages have in the systems they were imported from.
+/// Those of a user's messages among these that have not been cleared, each with the id that it has in
+/// the system it was imported from.
 ///
 /// # Errors
 /// When the database fails.
@@ -566,11 +567,10 @@ pub async fn external_ids(
     executor: impl PgExecutor<'_>,
     user: UserId,
     messages: &[MessageId],
-) -> Result<HashMap<MessageId, String>, sqlx::Error> {
+) -> Result<HashMap<MessageId, Option<String>>, sqlx::Error> {
     let ids: Vec<Uuid> = messages.iter().map(|message| message.0).collect();
-    let rows: Vec<(Uuid, String)> = sqlx::query_as(
-        "SELECT message_id, external_id FROM messages
-         WHERE user_id = $1 AND message_id = ANY($2) AND external_id IS NOT NULL",
+    let rows: Vec<(Uuid, Option<String>)> = sqlx::query_as(
+        "SELECT message_id, external_id FROM messages WHERE user_id = $1 AND message_id = ANY($2) AND searchable",
     )
     .bind(user.0)
     .bind(ids)
@@ -613,7 +613,8 @@ pub async fn reply(
 }
 
 /// The last `limit` messages of a conversation, or those before a message, oldest first. `None` when
-/// `before` is no message of it.
+/// `before` is no message of it. Of the memories that a reply recalled, those that the user asked to
+/// forget are left out.
 ///
 /// # Errors
 /// When the database fails.
@@ -643,7 +644,10 @@ pub async fn list_messages(
     };
     let (version, ordinal) = place.unzip();
     let mut rows: Vec<MessageRow> = sqlx::query_as(
-        "SELECT message_id, conversation_id, role, name, content, created_at, external_id, reply_status, recalled
+        "SELECT message_id, conversation_id, role, name, content, created_at, external_id, reply_status,
+                (SELECT jsonb_agg(r ORDER BY n) FROM jsonb_array_elements(recalled) WITH ORDINALITY AS e (r, n)
+                 WHERE EXISTS (SELECT FROM memories k WHERE k.user_id = $1 AND k.memory_id = (r ->> 'memory_id')::uuid)
+                ) AS recalled
          FROM messages
          WHERE user_id = $1 AND conversation_id = $2 AND ($4::bigint IS NULL OR (version, ordinal) < ($4, $5))
          ORDER BY version DESC, ordinal DESC LIMIT $3",

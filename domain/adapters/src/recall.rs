@@ -244,14 +244,14 @@ fn lexical_scores_of(query: &str, items: &[(Uuid, String)]) -> HashMap<Uuid, f64
         let terms = text::terms(content);
         let length = text::term_count(&terms);
         corpus.items += 1;
-        corpus.terms += u64::try_from(length).unwrap_or(0);
+        corpus.terms += u64::from(length);
         let sought = |term: &String| wanted.iter().any(|(other, _)| other == term);
         let found = terms.into_iter().filter(|(term, _)| sought(term));
         postings.extend(found.map(|(term, count)| Posting {
             item: *item,
             term,
             count: u32::from(count),
-            length: u32::try_from(length).unwrap_or(u32::MAX),
+            length,
         }));
     }
     lexical_scores(&wanted, &postings, corpus)

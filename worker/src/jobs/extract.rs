@@ -11,7 +11,7 @@ use chrono_tz::Tz;
 use companion_adapters::config::ExtractionMode;
 use companion_adapters::embedder::{Vector, content_hash};
 use companion_adapters::event_store::{AppendError, Expected};
-use companion_adapters::llm::{LlmFailure, Sampling};
+use companion_adapters::llm::{Answer, LlmFailure, Sampling};
 use companion_adapters::queue::{self, ExtractJob};
 use companion_adapters::{memories, messages, vectors};
 use companion_domain::consolidation::{Decision, Known, consolidate};
@@ -241,11 +241,13 @@ impl Extraction<'_> {
         // Some servers know only one of the two formats.
         for format in [schema, json!({ "type": "json_object" })] {
             match self.try_once(&prompt, &sampling, format).await {
-                Ok((answer, true)) => match read_answer(&answer, &portion.messages, &known) {
-                    Ok(extracted) => return Ok(Ok(extracted)),
-                    Err(unusable) => reason = fallback_reason(Err(unusable)),
-                },
-                Ok((_, false)) => reason = fallback_reason(Err(Unusable::CutOff)),
+                Ok(answer) if answer.whole => {
+                    match read_answer(&answer.text, &portion.messages, &known) {
+                        Ok(extracted) => return Ok(Ok(extracted)),
+                        Err(unusable) => reason = fallback_reason(Err(unusable)),
+                    }
+                }
+                Ok(_) => reason = fallback_reason(Err(Unusable::CutOff)),
                 Err(LlmFailure(failure)) => {
                     reason = fallback_reason(Ok(failure));
                     if matches!(
@@ -265,7 +267,7 @@ impl Extraction<'_> {
         prompt: &[PromptMessage],
         sampling: &Sampling,
         format: Value,
-    ) -> Result<(String, bool), LlmFailure> {
+    ) -> Result<Answer, LlmFailure> {
         self.context
             .llm
             .complete(prompt, sampling, Some(format))

@@ -1,0 +1,130 @@
+//! What follows when a user writes a memory down instead of telling it in a conversation.
+
+use chrono::{DateTime, Utc};
+
+use crate::events::{Event, MemoryRecorded, MemoryReinforced};
+use crate::ids::MemoryId;
+use crate::memory::{MemoryKind, Source, clamp_importance};
+
+/// The importance of a memory of which the user does not say how important it is.
+pub const IMPORTANCE: f64 = 0.5;
+
+/// A memory that the user writes down.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WrittenDown {
+    /// The id for it, should it be new.
+    pub memory_id: MemoryId,
+    /// The statement, 1..=2,000 characters.
+    pub content: String,
+    /// What kind of statement.
+    pub kind: MemoryKind,
+    /// 0..=1, if the user says it.
+    pub importance: Option<f64>,
+    /// When it happened, if the user says it.
+    pub occurred_at: Option<DateTime<Utc>>,
+    /// The messages that the user says it comes from, each with when it was said.
+    pub sources: Vec<(Source, DateTime<Utc>)>,
+    /// When it is written down.
+    pub now: DateTime<Utc>,
+}
+
+/// Decides whether it is new, or reinforces the live memory that says the same, which comes with the
+/// messages that it rests on.
+pub fn remember(written: WrittenDown, same: Option<(MemoryId, &[Source])>) -> Event {
+    let said_at = written.sources.iter().map(|(_, at)| *at).max();
+    let told_at = written.occurred_at.or(said_at).unwrap_or(written.now);
+    let mut sources: Vec<Source> = Vec::new();
+    for (source, _) in &written.sources {
+        let known = same.is_some_and(|(_, known)| known.contains(source));
+        if !known && !sources.contains(source) {
+            sources.push(*source);
+        }
+    }
+    match same {
+        Some((memory_id, _)) => MemoryReinforced {
+            memory_id,
+            sources,
+            reinforced_at: told_at,
+            reason: "the user wrote it down again".to_owned(),
+        }
+        .into(),
+        None => MemoryRecorded {
+            memory_id: written.memory_id,
+            content: written.content,
+            kind: written.kind,
+            importance: clamp_importance(written.importance.unwrap_or(IMPORTANCE)),
+            explicit: false,
+            sources,
+            subject: None,
+            occurred_at: written.occurred_at,
+            valid_from: told_at,
+            told_at,
+            reason: "the user wrote it down".to_owned(),
+        }
+        .into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{ConversationId, MessageId, derived};
+
+    fn at(seconds: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(seconds, 0).expect("in range")
+    }
+
+    fn source(message: &str) -> Source {
+        Source {
+            conversation_id: ConversationId(derived(&["c"])),
+            message_id: MessageId(derived(&[message])),
+        }
+    }
+
+    fn written(occurred: Option<i64>, said: &[(&str, i64)]) -> WrittenDown {
+        let said = said.iter().map(|(name, when)| (source(name), at(*when)));
+        WrittenDown {
+            memory_id: MemoryId(derived(&["m"])),
+            content: "User likes tea".to_owned(),
+            kind: MemoryKind::Preference,
+            importance: None,
+            occurred_at: occurred.map(at),
+            sources: said.collect(),
+            now: at(100),
+        }
+    }
+
+    #[test]
+    fn its_time_is_when_it_happened_else_when_it_was_said_else_now() {
+        let twice = [("a", 10), ("b", 20), ("a", 10)];
+        for (occurred, said, expected) in [
+            (Some(5), &twice[..], 5),
+            (None, &twice, 20),
+            (None, &[], 100),
+        ] {
+            let Event::MemoryRecorded(event) = remember(written(occurred, said), None) else {
+                panic!("recorded")
+            };
+            assert_eq!(
+                (event.told_at, event.valid_from),
+                (at(expected), at(expected))
+            );
+            assert_eq!((event.importance, event.explicit), (0.5, false));
+            assert_eq!(event.sources.len(), said.len().min(2), "each once");
+        }
+    }
+
+    #[test]
+    fn what_is_known_is_reinforced_with_what_is_new() {
+        let known = (MemoryId(derived(&["known"])), &[source("a")][..]);
+        let event = remember(written(None, &[("a", 10), ("b", 20)]), Some(known));
+        let Event::MemoryReinforced(event) = event else {
+            panic!("reinforced")
+        };
+        assert_eq!(event.memory_id, known.0);
+        assert_eq!(
+            (event.sources, event.reinforced_at),
+            (vec![source("b")], at(20))
+        );
+    }
+}
