@@ -11,6 +11,7 @@ mod commands;
 mod cors;
 mod error;
 mod following;
+mod header;
 mod http;
 mod if_match;
 mod limits;

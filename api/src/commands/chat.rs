@@ -13,7 +13,8 @@ use companion_domain::conversation::{
 use companion_domain::events::{Event, Metadata, Recorded};
 use companion_domain::ids::{ConversationId, ExternalUserId, MessageId, ReplyId, StreamId, UserId};
 use companion_domain::prompt::{self, Ingredients};
-use poem::http::{HeaderName, header};
+use poem::http::HeaderName;
+use poem::http::header::CACHE_CONTROL;
 use poem::web::Data;
 use poem::{IntoResponse, Request, Response};
 use poem_openapi::param::Header;
@@ -33,6 +34,7 @@ use crate::commands::reply::{self, Assignment};
 use crate::commands::sse::{Place, ReplyStream};
 use crate::error::Problem;
 use crate::following::Followed;
+use crate::header;
 use crate::limits;
 use crate::replies::{Claim, Outcome};
 
@@ -84,15 +86,13 @@ impl ChatApi {
         /// Makes the request repeatable for a day: the same key, 1 to 255 visible ASCII characters,
         /// attaches to the reply that the first request led to, or tries again when that failed.
         #[oai(name = "Idempotency-Key")]
-        idempotency_key: Header<Option<String>>,
+        _idempotency_key: Header<Option<String>>,
         body: JsonBody<ChatRequest>,
     ) -> Result<ChatResponse, Problem> {
         let accept = request.header("accept").unwrap_or_default();
         let whole = accept.contains("application/json") && !accept.contains("text/event-stream");
-        let key = idempotency_key
-            .0
-            .map(|key| Key::new(key, &body.0))
-            .transpose()?;
+        let key = header::text(request, "Idempotency-Key")?;
+        let key = key.map(|key| Key::new(key, &body.0)).transpose()?;
         let said = Said::check(&app.core, body.0)?;
         // A task of its own: a client who hangs up now must not leave half of it done.
         let task = take_in(app.0.clone(), caller.external, said, key).in_current_span();
@@ -129,7 +129,7 @@ struct Key {
 }
 
 impl Key {
-    fn new(key: String, request: &ChatRequest) -> Result<Self, Problem> {
+    fn new(key: &str, request: &ChatRequest) -> Result<Self, Problem> {
         let visible = |c: u8| c.is_ascii_graphic();
         if !(1..=255).contains(&key.len()) || !key.bytes().all(visible) {
             let message = "must be 1 to 255 visible ASCII characters";
@@ -143,7 +143,7 @@ impl Key {
         } = request;
         let request = json!([message, conversation_id, system_prompt, timezone]);
         Ok(Self {
-            key,
+            key: key.to_owned(),
             request_hash: content_hash(&request.to_string()),
         })
     }
@@ -554,7 +554,7 @@ async fn recall(core: Core, user: UserId, message: String) -> Vec<Found> {
 /// The headers of every answer, whole or streamed.
 pub(crate) fn headers(reply: &Followed) -> [(HeaderName, String); 4] {
     [
-        (header::CACHE_CONTROL, "no-cache".to_owned()),
+        (CACHE_CONTROL, "no-cache".to_owned()),
         (
             HeaderName::from_static("x-accel-buffering"),
             "no".to_owned(),

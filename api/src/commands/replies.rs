@@ -7,7 +7,7 @@ use companion_adapters::{cancellation, messages, progress};
 use companion_domain::events::Metadata;
 use companion_domain::ids::{ConversationId, ReplyId, StreamId, UserId};
 use poem::web::Data;
-use poem::{IntoResponse, Response};
+use poem::{IntoResponse, Request, Response};
 use poem_openapi::param::{Header, Path};
 use poem_openapi::payload::{Json, Payload};
 use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, Registry};
@@ -21,6 +21,7 @@ use crate::commands::chat;
 use crate::commands::sse::{Place, ReplyStream};
 use crate::error::Problem;
 use crate::following::{self, Followed};
+use crate::header;
 use crate::page;
 use crate::replies::Outcome;
 
@@ -56,14 +57,15 @@ impl RepliesApi {
         id: Path<Uuid>,
         /// The `id` of the last event that was received.
         #[oai(name = "Last-Event-ID")]
-        last_event_id: Header<Option<String>>,
+        _last_event_id: Header<Option<String>>,
+        request: &Request,
     ) -> Result<FollowResponse, Problem> {
         let reply_id = ReplyId(id.0);
         page::wait_for_own_writes(&app.core, caller.user).await?;
         let reply = Followed::find(&app, caller.user, reply_id).await?;
-        let from = match last_event_id.0 {
+        let from = match header::text(request, "Last-Event-ID")? {
             None => Place::At(0),
-            Some(last) => Place::parse(&last, reply_id).ok_or(Code::UnknownEventId)?,
+            Some(last) => Place::parse(last, reply_id).ok_or(Code::UnknownEventId)?,
         };
         if matches!(from, Place::At(bytes) if !reply.reaches(bytes)) {
             return Err(Code::UnknownEventId.into());

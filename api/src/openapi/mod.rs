@@ -210,6 +210,11 @@ fn ranges(operation: &mut Value) {
             Some("Idempotency-Key") => {
                 json!({ "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$" })
             }
+            Some("If-Match") => {
+                let tag = r#"(W/)?"[!#-~]*""#;
+                json!({ "pattern": format!(r"^(\*|{tag}( *, *{tag})*)$") })
+            }
+            Some("as_of") => json!({ "format": "date-time" }),
             _ => continue,
         };
         if let (Some(schema), Value::Object(range)) = (parameter["schema"].as_object_mut(), range) {
