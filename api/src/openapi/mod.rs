@@ -212,7 +212,7 @@ fn ranges(operation: &mut Value) {
             }
             Some("If-Match") => {
                 let tag = r#"(W/)?"[!#-~]*""#;
-                json!({ "pattern": format!(r"^(\*|{tag}( *, *{tag})*)$") })
+                json!({ "minLength": 1, "pattern": format!(r"^(\*|{tag}( *, *{tag})*)$") })
             }
             Some("as_of") => json!({ "format": "date-time" }),
             _ => continue,
