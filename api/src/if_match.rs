@@ -1,5 +1,8 @@
 //! `If-Match`: a change only of the version that the caller has seen (RFC 9110, 13.1.1).
 
+use poem::Request;
+use poem::http::header;
+
 use crate::code::Code;
 use crate::error::Problem;
 
@@ -13,16 +16,25 @@ pub(crate) enum IfMatch {
 }
 
 impl IfMatch {
-    /// Reads the header, if it was sent.
-    pub(crate) fn read(header: Option<&str>) -> Result<Self, Problem> {
-        let Some(header) = header.map(str::trim) else {
-            return Ok(Self::Any);
-        };
+    /// Reads the header, if it was sent. One that is no text must not count as none.
+    pub(crate) fn of(request: &Request) -> Result<Self, Problem> {
+        let lines: Result<Vec<&str>, _> = request
+            .headers()
+            .get_all(header::IF_MATCH)
+            .iter()
+            .map(|line| line.to_str())
+            .collect();
+        match lines {
+            Ok(lines) if lines.is_empty() => Ok(Self::Any),
+            Ok(lines) => Self::read(lines.join(", ").trim()),
+            Err(_) => Err(malformed()),
+        }
+    }
+
+    fn read(header: &str) -> Result<Self, Problem> {
         if header == "*" {
             return Ok(Self::Any);
         }
-        let malformed =
-            || Problem::invalid_field("If-Match", "must be * or a list of ETags in double quotes");
         let mut versions = Vec::new();
         let mut rest = header;
         loop {
@@ -60,6 +72,10 @@ impl IfMatch {
     }
 }
 
+fn malformed() -> Problem {
+    Problem::invalid_field("If-Match", "must be * or a list of ETags in double quotes")
+}
+
 /// The version of a tag as this service writes it.
 fn version(tag: &str) -> Option<i64> {
     let version: i64 = tag.parse().ok()?;
@@ -71,14 +87,13 @@ mod tests {
     use super::*;
 
     fn read(header: &str) -> Option<IfMatch> {
-        IfMatch::read(Some(header)).ok()
+        IfMatch::read(header).ok()
     }
 
     #[test]
     fn a_header_names_versions() {
         let versions = |versions: &[i64]| Some(IfMatch::Versions(versions.to_vec()));
-        assert_eq!(IfMatch::read(None).ok(), Some(IfMatch::Any));
-        assert_eq!(read(" * "), Some(IfMatch::Any));
+        assert_eq!(read("*"), Some(IfMatch::Any));
         assert_eq!(read("\"7\""), versions(&[7]));
         assert_eq!(read("\"7\", \"8\" ,\"9\""), versions(&[7, 8, 9]));
         assert_eq!(read("W/\"7\""), versions(&[]));

@@ -57,7 +57,9 @@ async fn what_was_cleared_is_gone_from_every_place_where_it_could_be_found() {
     let app = App::start().await;
     let conversation = four_memories(&app).await;
     let all = list(&app, "alice", "include_inactive=true").await;
-    let then = all[0]["updated_at"].as_str().unwrap().to_owned();
+    let then = all[3]["created_at"].as_str().unwrap().to_owned();
+    let past = list(&app, "alice", &format!("as_of={then}")).await;
+    assert_eq!(contents(&past), ["User lives in Lisbon"]);
     let prompts = app.llm.chat_requests().len();
     let listed = app.messages("alice", &conversation).await;
     assert!(json!(listed).to_string().contains("User lives in Lisbon"));

@@ -232,6 +232,32 @@ async fn a_deleted_conversation_is_in_no_list_and_no_search() {
 }
 
 #[tokio::test]
+async fn a_reply_that_runs_in_a_deleted_conversation_ends_and_is_lost() {
+    let app = App::start().await;
+    let gate = Gate::new();
+    app.llm.next(Behaviour::Gated {
+        chunks: vec!["A fine greyhound.".into()],
+        gate: gate.clone(),
+    });
+    let response = app.send("alice", "I have a greyhound", None).await;
+    let conversation = response.headers()["x-conversation-id"].to_str().unwrap();
+    let path = format!("/conversations/{conversation}");
+    gate.reached().await;
+    let deleted = app.call("alice", Method::DELETE, &path, &json!({})).await;
+    assert_eq!(deleted.0, 204);
+    gate.open_all();
+    let stream = within("the end of the stream", response.text())
+        .await
+        .unwrap();
+    assert!(stream.contains("\"done\""), "{stream}");
+    app.settle().await;
+    assert_eq!(app.get("alice", &path).await.0, 404);
+    let query = json!({"query": "greyhound", "include_messages": true});
+    assert_eq!(search(&app, "alice", query).await.len(), 0);
+    assert_eq!(list(&app, "alice", "include_inactive=true").await.len(), 0);
+}
+
+#[tokio::test]
 async fn a_conversation_deleted_while_it_is_read_for_facts_leaves_nothing() {
     let app = App::start().await;
     let gate = Gate::new();

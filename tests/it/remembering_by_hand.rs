@@ -378,6 +378,10 @@ async fn a_change_of_another_version_than_the_one_seen_is_refused() {
             );
         }
     }
+    let no_text = reqwest::header::HeaderValue::from_bytes(b"\"\xe9\"").unwrap();
+    let request = app.request_by("alice", Method::DELETE, &path(&tea));
+    let response = request.header("If-Match", no_text).send().await.unwrap();
+    assert_eq!(response.status(), 422);
     let unchanged = app.get("alice", &path(&tea)).await.1;
     assert_eq!(unchanged["version"], second["version"]);
     let (status, third) = if_match(&app, Method::PATCH, &tea, "*").await;
@@ -443,6 +447,28 @@ async fn a_forgotten_memory_is_gone_for_good() {
         likes_tea(&app).await["state"],
         "live",
         "it can be told anew"
+    );
+}
+
+#[tokio::test]
+async fn what_a_forgotten_memory_replaced_does_not_name_it() {
+    let app = App::start().await;
+    tell(&app, "alice", "I live in Lisbon", "User lives in Lisbon").await;
+    let lisbon = list(&app, "alice", "").await[0].clone();
+    let mut moved = statement("User lives in Porto");
+    moved["replaces"] = json!([1]);
+    app.llm.next_extraction(answer(&[moved]));
+    app.chat("alice", "I moved and live in Porto now", None)
+        .await;
+    let porto = list(&app, "alice", "").await[0].clone();
+    let (_, before) = app.get("alice", &path(&lisbon)).await;
+    assert_eq!(before["superseded_by"], porto["id"]);
+    let forgotten = if_match(&app, Method::DELETE, &porto, "*").await;
+    assert_eq!(forgotten.0, 204);
+    let (_, after) = app.get("alice", &path(&lisbon)).await;
+    assert_eq!(
+        (&after["state"], &after["superseded_by"]),
+        (&json!("superseded"), &Value::Null)
     );
 }
 

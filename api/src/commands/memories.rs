@@ -13,6 +13,7 @@ use companion_domain::conversation::Conversation;
 use companion_domain::events::{Event, MemoryForgotten, MemoryRevised, Metadata};
 use companion_domain::ids::{ConversationId, MemoryId, MessageId, StreamId, UserId};
 use companion_domain::memory::{MemoryKind, Source};
+use poem::Request;
 use poem::web::Data;
 use poem_openapi::param::{Header, Path};
 use poem_openapi::payload::Json;
@@ -148,11 +149,12 @@ impl MemoryCommands {
         id: Path<Uuid>,
         /// The `ETag` of the version to change.
         #[oai(name = "If-Match")]
-        if_match: Header<Option<String>>,
+        _if_match: Header<Option<String>>,
+        request: &Request,
         body: JsonBody<MemoryChange>,
     ) -> Result<OneMemory, Problem> {
         let (core, change_to) = (&app.core, body.0);
-        let if_match = IfMatch::read(if_match.0.as_deref())?;
+        let if_match = IfMatch::of(request)?;
         check(change_to.content.as_deref())?;
         if change_to.content.is_none() && change_to.kind.is_none() && change_to.importance.is_none()
         {
@@ -186,10 +188,11 @@ impl MemoryCommands {
         id: Path<Uuid>,
         /// The `ETag` of the version to forget.
         #[oai(name = "If-Match")]
-        if_match: Header<Option<String>>,
+        _if_match: Header<Option<String>>,
+        request: &Request,
     ) -> Result<Done, Problem> {
         let core = &app.core;
-        let if_match = IfMatch::read(if_match.0.as_deref())?;
+        let if_match = IfMatch::of(request)?;
         let (user, id) = (caller.user, MemoryId(id.0));
         let forgotten = MemoryForgotten { memory_id: id };
         append(core, user, Command::Change(id, if_match, forgotten.into())).await?;

@@ -40,31 +40,50 @@ pub async fn index(
     item: Uuid,
     content: &str,
 ) -> Result<(), sqlx::Error> {
-    let terms = text::terms(content);
+    index_all(connection, user, source, [(item, content)]).await
+}
+
+/// Puts items into the index, see [`index`].
+///
+/// # Errors
+/// When the database fails.
+pub async fn index_all(
+    connection: &mut PgConnection,
+    user: UserId,
+    source: Source,
+    contents: impl IntoIterator<Item = (Uuid, &str)>,
+) -> Result<(), sqlx::Error> {
+    let (mut items, mut terms, mut counts, mut lengths) = (vec![], vec![], vec![], vec![]);
+    for (item, content) in contents {
+        let found = text::terms(content);
+        let length = i32::try_from(text::term_count(&found)).unwrap_or(i32::MAX);
+        for (term, count) in found {
+            items.push(item);
+            terms.push(term);
+            counts.push(i16::try_from(count).unwrap_or(i16::MAX));
+            lengths.push(length);
+        }
+    }
     if terms.is_empty() {
         return Ok(());
     }
-    let length = i32::try_from(text::term_count(&terms)).unwrap_or(i32::MAX);
-    let (terms, counts): (Vec<String>, Vec<i16>) = terms
-        .into_iter()
-        .map(|(term, count)| (term, i16::try_from(count).unwrap_or(i16::MAX)))
-        .unzip();
     sqlx::query(
         "WITH added AS (
              INSERT INTO terms (user_id, source, term, item_id, count, length)
-             SELECT $1, $2, t.term, $3, t.count, $6 FROM unnest($4::text[], $5::smallint[]) AS t (term, count)
-             ON CONFLICT DO NOTHING RETURNING 1
-         )
+             SELECT $1, $2, t.term, t.item_id, t.count, t.length
+             FROM unnest($3::uuid[], $4::text[], $5::smallint[], $6::integer[]) AS t (item_id, term, count, length)
+             ON CONFLICT DO NOTHING RETURNING item_id, length
+         ), items AS (SELECT DISTINCT item_id, length FROM added)
          INSERT INTO corpus_sizes AS c (user_id, source, items, terms)
-         SELECT $1, $2, 1, $6 FROM added LIMIT 1
-         ON CONFLICT (user_id, source) DO UPDATE SET items = c.items + 1, terms = c.terms + excluded.terms",
+         SELECT $1, $2, count(*), sum(length) FROM items HAVING count(*) > 0
+         ON CONFLICT (user_id, source) DO UPDATE SET items = c.items + excluded.items, terms = c.terms + excluded.terms",
     )
     .bind(user.0)
     .bind(source.code())
-    .bind(item)
+    .bind(items)
     .bind(terms)
     .bind(counts)
-    .bind(length)
+    .bind(lengths)
     .execute(connection)
     .await?;
     Ok(())

@@ -299,6 +299,16 @@ async fn forget_all(
     .bind(memories)
     .fetch_all(&mut *connection)
     .await?;
+    for table in ["memories", "past_memories"] {
+        let sql = format!(
+            "UPDATE {table} SET superseded_by = NULL WHERE user_id = $1 AND superseded_by = ANY($2)"
+        );
+        sqlx::query(AssertSqlSafe(sql))
+            .bind(user.0)
+            .bind(memories)
+            .execute(&mut *connection)
+            .await?;
+    }
     lexicon::remove_all(connection, user, lexicon::Source::Memory, memories).await?;
     vectors::forget_unused(connection, user, &hashes).await
 }

@@ -228,17 +228,10 @@ pub async fn import(
     .bind(messages.iter().map(|m| m.external_id.as_deref()).collect::<Vec<_>>())
     .execute(&mut *connection)
     .await?;
-    for message in messages {
-        lexicon::index(
-            connection,
-            recorded.user,
-            Source::Message,
-            message.message_id.0,
-            &message.content,
-        )
-        .await?;
-    }
-    Ok(())
+    let contents = messages
+        .iter()
+        .map(|message| (message.message_id.0, message.content.as_str()));
+    lexicon::index_all(connection, recorded.user, Source::Message, contents).await
 }
 
 /// Takes in a title.
