@@ -9,6 +9,7 @@ mod chat;
 mod clearing;
 mod commands;
 mod conversations;
+mod documentation;
 mod event_log;
 mod memory;
 mod processes;

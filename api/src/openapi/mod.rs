@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 
 use crate::code::Code;
 
-/// What a caller sends and gets, by operation: `request`, `response`, `status`, and `stream` for an
-/// answer in events.
+/// What a caller sends and gets, by operation: `request`, `response` with `status`, `others` by their
+/// status, and `stream` for an answer in events.
 const EXAMPLES: &str = include_str!("examples.json");
 const DESCRIPTION: &str = "An AI companion that remembers. Every resource belongs to the user of the credential; \
                            another user's looks like one that does not exist.";
@@ -328,6 +328,11 @@ fn show(operation: &mut Value, example: &Value) {
         let responses = operation.get_mut("responses");
         let response = responses.and_then(|responses| responses.get_mut(&status));
         place(response, media_type, example.get(field));
+    }
+    for (status, other) in example["others"].as_object().into_iter().flatten() {
+        let responses = operation.get_mut("responses");
+        let response = responses.and_then(|responses| responses.get_mut(status));
+        place(response, JSON, Some(other));
     }
 }
 
