@@ -94,6 +94,9 @@ impl Extraction<'_> {
     /// The next messages after the cursor; `None` when there are none or a later job is to read them.
     async fn next_portion(&self) -> anyhow::Result<Option<Portion>> {
         let core = &self.context.core;
+        // What the user cleared a moment ago is not even shown to the LLM.
+        let cleared = core.store.version(&StreamId::memory(self.job.user)).await?;
+        self.wait_for_projection(cleared).await?;
         let (_, cursor) =
             memories::extraction_state(&core.derived, self.job.user, self.job.conversation).await?;
         if cursor >= self.job.through_version {
