@@ -303,6 +303,19 @@ impl EventStore {
         Ok(())
     }
 
+    /// The version that a stream is at; 0 when it doesn't exist.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn version(&self, stream: &StreamId) -> Result<i64, sqlx::Error> {
+        let version: Option<i64> =
+            sqlx::query_scalar("SELECT version FROM streams WHERE stream_id = $1")
+                .bind(stream.as_str())
+                .fetch_optional(&self.pool)
+                .await?;
+        Ok(version.unwrap_or(0))
+    }
+
     /// Reads a stream from after a version to its end, in order. Events of a key that is gone (an
     /// earlier life of an erased user) are left out.
     ///

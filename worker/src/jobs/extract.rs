@@ -13,7 +13,7 @@ use companion_adapters::embedder::{Vector, content_hash};
 use companion_adapters::event_store::{AppendError, Expected};
 use companion_adapters::llm::{Answer, LlmFailure, Sampling};
 use companion_adapters::queue::{self, ExtractJob};
-use companion_adapters::{memories, messages, progress, vectors};
+use companion_adapters::{memories, messages, vectors};
 use companion_domain::consolidation::{Decision, Known, consolidate};
 use companion_domain::conversation::Role;
 use companion_domain::events::{
@@ -94,9 +94,9 @@ impl Extraction<'_> {
     /// The next messages after the cursor; `None` when there are none or a later job is to read them.
     async fn next_portion(&self) -> anyhow::Result<Option<Portion>> {
         let core = &self.context.core;
-        // What the user asked to forget a moment ago is not to be read; should the projection be
-        // slower than this waits, the append finds out.
-        progress::wait_for_own_writes(&core.derived, self.job.user).await?;
+        // What the user cleared a moment ago is not even shown to the LLM.
+        let cleared = core.store.version(&StreamId::memory(self.job.user)).await?;
+        self.wait_for_projection(cleared).await?;
         let (_, cursor) =
             memories::extraction_state(&core.derived, self.job.user, self.job.conversation).await?;
         if cursor >= self.job.through_version {
