@@ -8,7 +8,7 @@ use companion_adapters::telemetry;
 use poem::endpoint::{make, make_sync};
 use poem::error::NotFoundError;
 use poem::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use poem::web::Html;
+use poem::web::{Html, Redirect};
 use poem::{Endpoint, EndpointExt, IntoResponse, Request, Response, Route, get};
 use subtle::ConstantTimeEq;
 use tracing::Instrument;
@@ -83,6 +83,7 @@ pub(crate) fn routes(app: App) -> impl Endpoint<Output = Response> {
         )
         .at("/metrics", get(make(metrics)).data(app.clone()))
         .at("/docs", get(make_sync(move |_| Html(swagger.clone()))))
+        .at("/docs/", get(make_sync(|_| Redirect::permanent("/docs"))))
         .at("/redoc", get(make_sync(move |_| Html(redoc.clone()))))
         .nest("/", service)
         .data(app.clone())
