@@ -24,7 +24,7 @@ use crate::config::{Config, LogFormat};
 /// Libraries that would write message text into the log: never, whatever `RUST_LOG` says.
 const MUTED: [&str; 2] = ["async_openai", "eventsource_stream"];
 /// Libraries whose `info` is noise.
-const QUIET: &str = "sqlx=warn,apalis=warn,apalis_core=warn,apalis_postgres=warn,hyper=warn,reqwest=warn,ort=warn,\
+const QUIET: &str = "sqlx=warn,sqlx::postgres::notice=error,apalis=warn,apalis_core=warn,apalis_postgres=warn,hyper=warn,reqwest=warn,ort=warn,\
                      opentelemetry=warn,opentelemetry_sdk=warn,opentelemetry-otlp=warn,poem=warn";
 
 /// Exports what is pending when it is shut down.
