@@ -10,6 +10,7 @@ mod commands;
 mod cors;
 mod error;
 mod following;
+mod header;
 mod http;
 mod limits;
 mod openapi;

@@ -84,22 +84,30 @@ pub async fn erase(core: &Core, user: UserId) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
-/// Whether a user was erased in or after the second in which a credential was issued. One that
-/// does not say when counts as issued before.
+/// When a user was erased.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Erasure(DateTime<Utc>);
+
+impl Erasure {
+    /// Whether it took place in or after the second in which a credential was issued. One that does
+    /// not say when counts as issued before.
+    pub fn outdates(self, issued_at: Option<DateTime<Utc>>) -> bool {
+        issued_at.is_none_or(|issued| issued.timestamp() <= self.0.timestamp())
+    }
+}
+
+/// The last time that a user was erased, if they ever were.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn outdates(
+pub async fn last(
     executor: impl PgExecutor<'_>,
     user: UserId,
-    issued_at: Option<DateTime<Utc>>,
-) -> Result<bool, sqlx::Error> {
+) -> Result<Option<Erasure>, sqlx::Error> {
     let erased_at: Option<DateTime<Utc>> =
         sqlx::query_scalar("SELECT erased_at FROM erasures WHERE user_id = $1")
             .bind(user.0)
             .fetch_optional(executor)
             .await?;
-    Ok(erased_at.is_some_and(|erased| {
-        issued_at.is_none_or(|issued| issued.timestamp() <= erased.timestamp())
-    }))
+    Ok(erased_at.map(Erasure))
 }
