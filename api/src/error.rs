@@ -164,6 +164,13 @@ impl Problem {
         .header(header::RETRY_AFTER, "2")
     }
 
+    /// 503: what is asked for may be there, but can't be read yet.
+    pub(crate) fn behind() -> Self {
+        let detail = "The background work is behind, so that what was written last can't be read yet. Try again in a moment.";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "behind", detail)
+            .header(header::RETRY_AFTER, "2")
+    }
+
     /// 500: a fault of the service. The log has the rest.
     fn internal() -> Self {
         let detail = "The service made a mistake. Report it with the request_id.";

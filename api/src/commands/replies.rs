@@ -7,7 +7,7 @@ use companion_adapters::{cancellation, messages, progress};
 use companion_domain::events::Metadata;
 use companion_domain::ids::{ConversationId, ReplyId, StreamId, UserId};
 use poem::web::Data;
-use poem::{IntoResponse, Response};
+use poem::{IntoResponse, Request, Response};
 use poem_openapi::param::{Header, Path};
 use poem_openapi::payload::{Json, Payload};
 use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, Registry};
@@ -20,9 +20,10 @@ use crate::commands::chat;
 use crate::commands::sse::{Place, ReplyStream};
 use crate::error::Problem;
 use crate::following::{self, Followed};
-use crate::page;
+use crate::header;
 use crate::replies::Outcome;
 
+const LAST_EVENT_ID: &str = "Last-Event-ID";
 /// How long another process may take to stop a reply.
 const STOPPED_WITHIN: Duration = Duration::from_secs(5);
 const STEP: Duration = Duration::from_millis(20);
@@ -51,6 +52,7 @@ impl RepliesApi {
         &self,
         app: Data<&App>,
         caller: Caller,
+        request: &Request,
         /// The reply.
         id: Path<Uuid>,
         /// The `id` of the last event that was received.
@@ -58,7 +60,6 @@ impl RepliesApi {
         last_event_id: Header<Option<String>>,
     ) -> Result<FollowResponse, Problem> {
         let reply_id = ReplyId(id.0);
-        page::wait_for_own_writes(&app.core, caller.user).await?;
         let reply = Followed::find(&app, caller.user, reply_id).await?;
         let unknown = || {
             Problem::new(
@@ -67,6 +68,8 @@ impl RepliesApi {
                 "Last-Event-ID names no event of this reply. Leave it out to follow from the beginning.",
             )
         };
+        // What is no text would pass for none.
+        header::only(request, LAST_EVENT_ID).map_err(|_| unknown())?;
         let from = match last_event_id.0 {
             None => Place::At(0),
             Some(last) => Place::parse(&last, reply_id).ok_or_else(unknown)?,
@@ -121,12 +124,8 @@ async fn cancel_elsewhere(
     user: UserId,
     reply_id: ReplyId,
 ) -> Result<(String, Outcome), Problem> {
-    page::wait_for_own_writes(&app.core, user).await?;
     let pool = &app.core.pool;
-    let missing = || Problem::not_found("reply");
-    let row = messages::reply(pool, user, reply_id)
-        .await?
-        .ok_or_else(missing)?;
+    let row = following::row(app, user, reply_id).await?;
     if row.reply_status != "running" {
         return Err(finished());
     }
@@ -138,7 +137,7 @@ async fn cancel_elsewhere(
         while begun.elapsed() < STOPPED_WITHIN {
             let row = messages::reply(pool, user, reply_id)
                 .await?
-                .ok_or_else(missing)?;
+                .ok_or_else(|| Problem::not_found("reply"))?;
             if let Some(outcome) = following::outcome(&row) {
                 return Ok((row.content, outcome));
             }
