@@ -226,7 +226,7 @@ impl Replies {
     pub(crate) fn run(&self, claim: Claim, task: impl Future<Output = Outcome> + Send + 'static) {
         self.tasks.spawn(async move {
             let outcome = task.await;
-            claim.running.end(outcome);
+            claim.end(outcome);
         });
     }
 
@@ -264,16 +264,26 @@ impl Claim {
     pub(crate) fn running(&self) -> &Arc<Running> {
         &self.running
     }
+
+    /// Tells the followers how the reply ended. Who hears of it finds room for the next.
+    fn end(self, outcome: Outcome) {
+        self.release();
+        self.running.end(outcome);
+    }
+
+    fn release(&self) {
+        self.replies.lock().remove(&self.running.reply_id);
+    }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
+        self.release();
         if !self.running.has_ended() {
             self.running.end(Outcome::Failed {
                 code: "llm_interrupted",
                 message: "The reply was lost. Send the message again.",
             });
         }
-        self.replies.lock().remove(&self.running.reply_id);
     }
 }
