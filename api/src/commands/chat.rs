@@ -13,7 +13,8 @@ use companion_domain::conversation::{
 use companion_domain::events::{Event, Metadata, Recorded};
 use companion_domain::ids::{ConversationId, ExternalUserId, MessageId, ReplyId, StreamId, UserId};
 use companion_domain::prompt::{self, Ingredients};
-use poem::http::{HeaderName, StatusCode, header};
+use poem::http::StatusCode;
+use poem::http::header::{CACHE_CONTROL, HeaderName};
 use poem::web::Data;
 use poem::{IntoResponse, Request, Response};
 use poem_openapi::param::Header;
@@ -32,9 +33,10 @@ use crate::commands::reply::{self, Assignment};
 use crate::commands::sse::{Place, ReplyStream};
 use crate::error::Problem;
 use crate::following::Followed;
-use crate::limits;
 use crate::replies::{Claim, Outcome};
+use crate::{header, limits};
 
+const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
 /// How often a message is tried to be appended against a conversation that moves.
 const TRIES: usize = 5;
 
@@ -88,6 +90,8 @@ impl ChatApi {
     ) -> Result<ChatResponse, Problem> {
         let accept = request.header("accept").unwrap_or_default();
         let whole = accept.contains("application/json") && !accept.contains("text/event-stream");
+        // What is no text would pass for none.
+        header::only(request, IDEMPOTENCY_KEY).map_err(|_| Key::invalid())?;
         let key = idempotency_key
             .0
             .map(|key| Key::new(key, &body.0))
@@ -131,8 +135,7 @@ impl Key {
     fn new(key: String, request: &ChatRequest) -> Result<Self, Problem> {
         let visible = |c: u8| c.is_ascii_graphic();
         if !(1..=255).contains(&key.len()) || !key.bytes().all(visible) {
-            let message = "must be 1 to 255 visible ASCII characters";
-            return Err(Problem::invalid_field("Idempotency-Key", message));
+            return Err(Self::invalid());
         }
         let ChatRequest {
             message,
@@ -145,6 +148,11 @@ impl Key {
             key,
             request_hash: content_hash(&request.to_string()),
         })
+    }
+
+    fn invalid() -> Problem {
+        let message = "must be 1 to 255 visible ASCII characters, sent once";
+        Problem::invalid_field(IDEMPOTENCY_KEY, message)
     }
 
     fn idempotency(&self) -> Idempotency<'_> {
@@ -267,6 +275,10 @@ struct Sending {
 impl Sending {
     async fn send(self) -> Result<Taken, Problem> {
         let command = &self.command;
+        let _turn = match &self.key {
+            Some(key) => Some(self.app.turns.wait(command.user, &key.key).await),
+            None => None,
+        };
         let stream = StreamId::conversation(command.conversation_id);
         let mut ready = None;
         let mut actual = 0;
@@ -558,7 +570,7 @@ async fn recall(core: Core, user: UserId, message: String) -> Vec<Found> {
 /// The headers of every answer, whole or streamed.
 pub(crate) fn headers(reply: &Followed) -> [(HeaderName, String); 4] {
     [
-        (header::CACHE_CONTROL, "no-cache".to_owned()),
+        (CACHE_CONTROL, "no-cache".to_owned()),
         (
             HeaderName::from_static("x-accel-buffering"),
             "no".to_owned(),
