@@ -15,7 +15,7 @@ use companion_domain::ids::{ConversationId, ReplyId, UserId};
 use crate::app::App;
 use crate::commands::reply;
 use crate::error::Problem;
-use crate::replies::{Outcome, Running};
+use crate::replies::{NOT_STORED, Outcome, Running};
 
 /// How often the shared text of a reply is looked at for more.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -231,7 +231,7 @@ fn rest(text: &str, from: usize, outcome: Outcome) -> (String, Option<Outcome>) 
     }
 }
 
-/// Shares the text of a reply of this process with the others, as it grows.
+/// Shares the text of a reply of this process with the others, as it grows and until it has ended.
 pub(crate) fn share(texts: &ReplyTexts, running: Arc<Running>) {
     if !texts.are_shared() {
         return;
@@ -239,11 +239,23 @@ pub(crate) fn share(texts: &ReplyTexts, running: Arc<Running>) {
     let texts = texts.clone();
     tokio::spawn(async move {
         let mut shared = 0;
-        while let (more, None) = running.after(shared).await {
-            if texts.write(running.reply_id, shared, &more).await {
-                shared += more.len();
+        let outcome = loop {
+            match running.after(shared).await {
+                (_, Some(outcome)) => break outcome,
+                (more, None) => {
+                    if texts.write(running.reply_id, shared, &more).await {
+                        shared += more.len();
+                    } else if running.has_ended() {
+                        // While Redis is away nobody asks for it there.
+                        return;
+                    }
+                }
             }
             tokio::time::sleep(SHARE_EVERY).await;
+        };
+        // Unless its end could not be stored, it is in the log now.
+        if !matches!(outcome, Outcome::Failed { code, .. } if code == NOT_STORED) {
+            texts.forget(running.reply_id).await;
         }
     });
 }

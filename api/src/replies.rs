@@ -14,6 +14,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+/// The code of a reply whose end could not be stored.
+pub(crate) const NOT_STORED: &str = "database_unavailable";
+
 /// How a reply ended, as its followers are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -78,7 +81,7 @@ impl Running {
         self.grown.send_replace(());
     }
 
-    fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         self.lock().1.is_some()
     }
 

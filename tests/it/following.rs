@@ -1,9 +1,10 @@
 //! A reply followed again: from any place, in any process, at any time.
 
 use companion_adapters::reply_texts::ReplyTexts;
+use companion_domain::ids::ReplyId;
 use companion_tests::app::{App, Chatted, follow, variables};
 use companion_tests::database;
-use companion_tests::eventually::within;
+use companion_tests::eventually::{eventually, within};
 use companion_tests::llm::{Behaviour, Gate, ScriptedLlm};
 use companion_tests::sse::{SseEvent, SseReader, read_events, text};
 use futures_util::future::join_all;
@@ -469,4 +470,46 @@ async fn of_a_reply_that_a_crash_cut_off_what_was_shared_is_kept() {
     let id = format!("{reply}:5");
     let events = followed(&app, "alice", &reply.to_string(), Some(&id)).await;
     assert_eq!(text(&events), "of ");
+}
+
+#[tokio::test]
+async fn what_was_shared_of_a_reply_is_forgotten_when_it_has_ended() {
+    let redis = database::redis();
+    let app = App::start_with(&[("REDIS_URL", &redis)]).await;
+    let texts = ReplyTexts::new(app.core.redis.clone());
+    let halfway = Halfway::reach(&app).await;
+    let reply = ReplyId(halfway.reply.parse().unwrap());
+    eventually(|| async {
+        match texts.read(reply, 0).await {
+            text if text.is_empty() => Err("nothing is shared"),
+            _ => Ok(()),
+        }
+        .map_err(str::to_owned)
+    })
+    .await;
+    halfway.end().await;
+    eventually(|| async {
+        match texts.read(reply, 0).await {
+            text if text.is_empty() => Ok(()),
+            text => Err(text),
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_reply_that_is_not_projected_yet_is_not_said_to_be_missing() {
+    let llm = ScriptedLlm::start().await;
+    let app = App::start_api_only(variables(&llm, &[]).await, llm).await;
+    let chatted = app.chat("alice", "hello", None).await;
+    let reply = &chatted.reply_id;
+    let response = following(&app, "alice", reply, None).send().await.unwrap();
+    assert_eq!(response.status(), 503);
+    assert_eq!(header(&response, "retry-after"), "2");
+    refused(cancelling(&app, "alice", reply), 503, "behind").await;
+    refused(following(&app, "mallory", reply, None), 404, "not_found").await;
+    let (variables, llm) = app.stop().await;
+    let app = App::start_again(variables, llm).await;
+    let events = followed(&app, "alice", reply, None).await;
+    assert_eq!(text(&events), chatted.text);
 }

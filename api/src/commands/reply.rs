@@ -21,7 +21,7 @@ use tracing::Instrument;
 use crate::app::App;
 use crate::error::Problem;
 use crate::following;
-use crate::replies::{Claim, Outcome, Running};
+use crate::replies::{Claim, NOT_STORED, Outcome, Running};
 
 /// How long the end of a reply is tried to be stored while the database is away.
 const STORE_WITHIN: Duration = Duration::from_secs(30);
@@ -234,7 +234,7 @@ impl Task {
                     tracing::error!("the end of a reply could not be stored: {problem}");
                     let message = "The reply could not be stored, as the database does not answer. Send the message again.";
                     return Outcome::Failed {
-                        code: "database_unavailable",
+                        code: NOT_STORED,
                         message,
                     };
                 }

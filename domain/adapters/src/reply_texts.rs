@@ -44,6 +44,14 @@ impl ReplyTexts {
         redis.run_all::<()>(&commands).await.is_ok()
     }
 
+    /// Throws a text away: the log has it.
+    pub async fn forget(&self, reply: ReplyId) {
+        if let Some(redis) = &self.0 {
+            // One that stays behind expires.
+            let _ = redis.run::<i64>(redis::cmd("DEL").arg(key(reply))).await;
+        }
+    }
+
     /// What there is after the first `from` bytes; empty when there is nothing (yet).
     pub async fn read(&self, reply: ReplyId, from: usize) -> String {
         let Some(redis) = &self.0 else {
