@@ -281,3 +281,23 @@ async fn a_reply_of_a_process_that_crashed_is_cancelled_without_it() {
         GREETING
     );
 }
+
+#[tokio::test]
+async fn who_is_erased_gets_no_further_word_from_any_process() {
+    let app = App::start().await;
+    let another = another(&app).await;
+    let mut running = run_until(&app, 1).await;
+    expect(
+        another.request_by("alice", Method::DELETE, "/users/me"),
+        204,
+    )
+    .await;
+    within("the LLM to be left alone", running.gate.client_gone()).await;
+    let last = within("the last event", running.stream.next())
+        .await
+        .unwrap();
+    assert!(last.is_done(), "{last:?}");
+    let (status, list) = app.get("alice", "/conversations").await;
+    assert_eq!((status, &list["total"]), (200, &json!(0)));
+    refused(cancelling(&app, "alice", &running.reply), 404, "not_found").await;
+}
