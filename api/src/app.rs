@@ -12,6 +12,7 @@ use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use crate::replies::Replies;
+use crate::turns::Turns;
 
 /// How old the answer to "does the LLM answer?" may be.
 const LLM_CHECK: Duration = Duration::from_secs(8);
@@ -28,6 +29,7 @@ pub(crate) struct App {
     pub(crate) texts: ReplyTexts,
     pub(crate) tokens: Tokens,
     pub(crate) limits: RateLimits,
+    pub(crate) turns: Turns,
     llm_check: Arc<Mutex<Option<(Instant, bool)>>>,
 }
 
@@ -42,6 +44,7 @@ impl App {
             texts: ReplyTexts::new(core.redis.clone()),
             tokens: Tokens::new(config)?,
             limits: RateLimits::new(config.rate_limit, core.redis.clone()),
+            turns: Turns::default(),
             core,
             llm_check: Arc::default(),
         })

@@ -2,19 +2,21 @@
 
 use std::net::IpAddr;
 
+use companion_adapters::erasure::Erasure;
 use companion_adapters::{api_keys, erasure};
 use companion_domain::ids::{ExternalUserId, InvalidUserId, UserId};
-use poem::http::{HeaderName, header};
 use poem::{Addr, Request, RequestBody};
 use poem_openapi::registry::{MetaSecurityScheme, Registry};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 
 use crate::app::App;
 use crate::error::Problem;
+use crate::header::{self, Unclear};
 use crate::limits;
 
 /// The user of a service without authentication who names nobody.
 const DEFAULT_USER: &str = "default_user";
+const AUTHORIZATION: &str = "authorization";
 const X_API_KEY: &str = "x-api-key";
 const X_USER_ID: &str = "x-user-id";
 
@@ -133,28 +135,23 @@ pub(crate) fn address(request: &Request) -> Option<IpAddr> {
 /// Judges the first credential that is present, in the order of the documentation; the others are
 /// ignored, and an invalid one is never passed over.
 async fn judge(app: &App, request: &Request) -> Result<Caller, Problem> {
-    if let Some(value) = only(request, &header::AUTHORIZATION)? {
+    if let Some(value) = only(request, AUTHORIZATION)? {
         return by_token(app, value).await;
     }
-    if let Some(value) = only(request, &HeaderName::from_static(X_API_KEY))? {
+    if let Some(value) = only(request, X_API_KEY)? {
         return by_key(app, value).await;
     }
-    by_name(app, request)
+    by_name(app, request).await
 }
 
 /// The value of a credential's header; one that is there twice or is no text is no credential.
-fn only<'a>(request: &'a Request, name: &HeaderName) -> Result<Option<&'a str>, Problem> {
-    let mut values = request.headers().get_all(name).iter();
-    match (values.next(), values.next()) {
-        (None, _) => Ok(None),
-        (Some(value), None) => value
-            .to_str()
-            .map(Some)
-            .map_err(|_| Problem::unauthorized(format!("The header {name} is no credential."))),
-        (Some(_), Some(_)) => Err(Problem::unauthorized(format!(
-            "Send the header {name} once."
-        ))),
-    }
+fn only<'a>(request: &'a Request, name: &str) -> Result<Option<&'a str>, Problem> {
+    header::only(request, name).map_err(|unclear| {
+        Problem::unauthorized(match unclear {
+            Unclear::Repeated => format!("Send the header {name} once."),
+            Unclear::NoText => format!("The header {name} is no credential."),
+        })
+    })
 }
 
 async fn by_token(app: &App, value: &str) -> Result<Caller, Problem> {
@@ -168,12 +165,13 @@ async fn by_token(app: &App, value: &str) -> Result<Caller, Problem> {
         .verify(token)
         .map_err(|refused| Problem::unauthorized(refused.to_string()))?;
     let caller = Caller::new(verified.user, verified.admin);
-    if erasure::outdates(&app.core.pool, caller.user, verified.issued_at).await? {
+    let erased = erasure::last(&app.core.pool, caller.user).await?;
+    if erased.is_some_and(|erased| erased.outdates(verified.issued_at)) {
         return Err(Problem::unauthorized(
             "The user was erased after this token was issued. Get a new one to begin anew.",
         ));
     }
-    Ok(caller)
+    admit(app, caller, erased).await
 }
 
 async fn by_key(app: &App, value: &str) -> Result<Caller, Problem> {
@@ -181,35 +179,47 @@ async fn by_key(app: &App, value: &str) -> Result<Caller, Problem> {
     let user = user.ok_or_else(|| {
         Problem::unauthorized("This API key is not accepted: it is unknown or was revoked.")
     })?;
-    Ok(Caller::new(user, false))
+    let caller = Caller::new(user, false);
+    let erased = erasure::last(&app.core.pool, caller.user).await?;
+    admit(app, caller, erased).await
 }
 
-fn by_name(app: &App, request: &Request) -> Result<Caller, Problem> {
+async fn by_name(app: &App, request: &Request) -> Result<Caller, Problem> {
+    let caller = Caller::new(named(app, request)?, false);
+    let erased = erasure::last(&app.core.pool, caller.user).await?;
+    admit(app, caller, erased).await
+}
+
+/// Lets a caller in. Of a user who begins anew this process may still hold the key of the life that
+/// another process has ended.
+async fn admit(app: &App, caller: Caller, erased: Option<Erasure>) -> Result<Caller, Problem> {
+    if erased.is_some() {
+        app.core.store.vault().forget(caller.user).await;
+    }
+    Ok(caller)
+}
+
+/// Whom the request names, or is taken for.
+fn named(app: &App, request: &Request) -> Result<ExternalUserId, Problem> {
     let config = &app.core.config;
-    let named = request
-        .headers()
-        .get(X_USER_ID)
-        .filter(|value| !value.is_empty());
-    let allowed = config.allow_x_user_id || !config.require_authentication;
-    let user = match named {
-        Some(value) if allowed => value
-            .to_str()
-            .ok()
-            .and_then(|text| ExternalUserId::parse(text).ok())
-            .ok_or_else(|| Problem::invalid_field("X-User-Id", InvalidUserId.to_string()))?,
-        Some(_) => {
-            return Err(Problem::unauthorized(
-                "X-User-Id is not accepted here. Send a bearer token or an API key.",
-            ));
-        }
-        None if !config.require_authentication => ExternalUserId::parse(DEFAULT_USER)
-            .map_err(|error| Problem::unauthorized(error.to_string()))?,
-        None if allowed => {
-            return Err(Problem::unauthorized(
-                "Send a credential: a bearer token, an API key, or in development the header X-User-Id: alice.",
-            ));
-        }
-        None => return Err(Problem::unauthorized("Send a bearer token or an API key.")),
+    let no_id = || Problem::invalid_field("X-User-Id", InvalidUserId.to_string());
+    let named = match header::only(request, X_USER_ID) {
+        Err(Unclear::NoText) => Some(Err(no_id())),
+        _ => only(request, X_USER_ID)?
+            .filter(|value| !value.is_empty())
+            .map(Ok),
     };
-    Ok(Caller::new(user, false))
+    let allowed = config.allow_x_user_id || !config.require_authentication;
+    match named {
+        Some(value) if allowed => ExternalUserId::parse(value?).map_err(|InvalidUserId| no_id()),
+        Some(_) => Err(Problem::unauthorized(
+            "X-User-Id is not accepted here. Send a bearer token or an API key.",
+        )),
+        None if !config.require_authentication => ExternalUserId::parse(DEFAULT_USER)
+            .map_err(|error| Problem::unauthorized(error.to_string())),
+        None if allowed => Err(Problem::unauthorized(
+            "Send a credential: a bearer token, an API key, or in development the header X-User-Id: alice.",
+        )),
+        None => Err(Problem::unauthorized("Send a bearer token or an API key.")),
+    }
 }

@@ -5,19 +5,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use companion_adapters::core::Core;
+use companion_adapters::event_store::ReadError;
 use companion_adapters::messages::{self, ReplyRow};
+use companion_adapters::progress;
 use companion_adapters::reply_texts::ReplyTexts;
 use companion_domain::events::FailureReason;
 use companion_domain::ids::{ConversationId, ReplyId, UserId};
 
 use crate::app::App;
+use crate::code::Code;
+use crate::commands::reply;
 use crate::error::Problem;
-use crate::replies::{Outcome, Running};
+use crate::replies::{NOT_STORED, Outcome, Running};
 
 /// How often the shared text of a reply is looked at for more.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Every so many looks the read model is asked whether the reply has ended.
 const ASK_EVERY: u32 = 5;
+/// How many times the read model is waited for that may not have a reply yet.
+const WAITS: u32 = 10;
 /// How often this process shares what has grown.
 const SHARE_EVERY: Duration = Duration::from_millis(25);
 
@@ -92,8 +98,7 @@ impl Followed {
         {
             return Ok(Self::here(running));
         }
-        let row = messages::reply(&app.core.pool, user, reply_id).await?;
-        let row = row.ok_or_else(|| Problem::not_found("reply"))?;
+        let row = row(app, user, reply_id).await?;
         let conversation_id = ConversationId(row.conversation_id);
         Ok(match outcome(&row) {
             Some(outcome) => Self::ended(reply_id, conversation_id, row.content, outcome),
@@ -102,12 +107,15 @@ impl Followed {
     }
 
     /// Whether a follower can be so many bytes into the text. Of one that grows elsewhere that is
-    /// not known.
+    /// not known; nor of one whose end was lost, whose followers may have seen more than was stored.
     pub(crate) fn reaches(&self, bytes: usize) -> bool {
         match &self.place {
             Place::Here(running) => running.reaches(bytes),
             Place::Elsewhere { .. } => true,
-            Place::Ended { text, .. } => text.is_char_boundary(bytes),
+            Place::Ended { text, outcome } => {
+                text.is_char_boundary(bytes)
+                    || (bytes > text.len() && *outcome != Outcome::Completed)
+            }
         }
     }
 
@@ -142,8 +150,12 @@ impl Followed {
                             return rest(&row.content, from, outcome);
                         }
                     }
-                    // The conversation was deleted.
-                    Ok(None) => return (String::new(), Some(Outcome::Cancelled)),
+                    // It is not projected yet, or not any more.
+                    Ok(None) => match self.ended_in_log(core, user).await {
+                        Ok(Some((text, outcome))) => return rest(&text, from, outcome),
+                        Ok(None) => {}
+                        Err(error) => tracing::warn!("a reply can't be followed now: {error}"),
+                    },
                     Err(error) => tracing::warn!("a reply can't be followed now: {error}"),
                 }
             }
@@ -153,6 +165,20 @@ impl Followed {
             String::new(),
             Some(Outcome::failed(FailureReason::LlmInterrupted)),
         )
+    }
+
+    /// The text and how the reply ended, as the log says; `None` while it runs.
+    async fn ended_in_log(
+        &self,
+        core: &Core,
+        user: UserId,
+    ) -> Result<Option<(String, Outcome)>, ReadError> {
+        let conversation = self.conversation_id;
+        let state = core.buffer.current(&core.store, conversation).await?;
+        if state.of_user(user).is_err() {
+            return Ok(Some((String::new(), Outcome::Cancelled)));
+        }
+        reply::end_in_log(core, conversation, state.version, self.reply_id).await
     }
 
     /// The whole text and how the reply ended, once it has.
@@ -165,6 +191,23 @@ impl Followed {
             }
         }
     }
+}
+
+/// One of a user's replies in the read model, which is waited for as long as it is behind.
+///
+/// # Errors
+/// 404 when it is none of theirs.
+pub(crate) async fn row(app: &App, user: UserId, reply_id: ReplyId) -> Result<ReplyRow, Problem> {
+    let pool = &app.core.pool;
+    for _ in 0..WAITS {
+        let all_there = progress::wait_for_own_writes(pool, user).await?;
+        match messages::reply(pool, user, reply_id).await? {
+            Some(row) => return Ok(row),
+            None if all_there => return Err(Problem::not_found("reply")),
+            None => {}
+        }
+    }
+    Err(Code::ProjectionBehind.into())
 }
 
 /// How the read model says that a reply ended; `None` while it runs.
@@ -189,7 +232,7 @@ fn rest(text: &str, from: usize, outcome: Outcome) -> (String, Option<Outcome>) 
     }
 }
 
-/// Shares the text of a reply of this process with the others, as it grows.
+/// Shares the text of a reply of this process with the others, as it grows and until it has ended.
 pub(crate) fn share(texts: &ReplyTexts, running: Arc<Running>) {
     if !texts.are_shared() {
         return;
@@ -197,11 +240,23 @@ pub(crate) fn share(texts: &ReplyTexts, running: Arc<Running>) {
     let texts = texts.clone();
     tokio::spawn(async move {
         let mut shared = 0;
-        while let (more, None) = running.after(shared).await {
-            if texts.write(running.reply_id, shared, &more).await {
-                shared += more.len();
+        let outcome = loop {
+            match running.after(shared).await {
+                (_, Some(outcome)) => break outcome,
+                (more, None) => {
+                    if texts.write(running.reply_id, shared, &more).await {
+                        shared += more.len();
+                    } else if running.has_ended() {
+                        // While Redis is away nobody asks for it there.
+                        return;
+                    }
+                }
             }
             tokio::time::sleep(SHARE_EVERY).await;
+        };
+        // Unless its end could not be stored, it is in the log now.
+        if !matches!(outcome, Outcome::Failed { code, .. } if code == NOT_STORED) {
+            texts.forget(running.reply_id).await;
         }
     });
 }

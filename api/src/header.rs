@@ -1,23 +1,25 @@
-//! Headers of a request, as text. The framework passes over one that is no text, as if it had not
-//! been sent; what would then be done is not what the caller asked for.
+//! Headers of a request that mean something only when they are there once, as text.
 
 use poem::Request;
 
-use crate::error::Problem;
+/// Why a header means nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unclear {
+    /// It is there more than once.
+    Repeated,
+    /// It is not ASCII text.
+    NoText,
+}
 
-/// A header that a caller may send.
+/// The value of a header; `None` when it isn't there.
 ///
 /// # Errors
-/// 422 when it is no text, or there twice.
-pub(crate) fn text<'a>(request: &'a Request, name: &str) -> Result<Option<&'a str>, Problem> {
+/// [`Unclear`] when it is there twice or is no text.
+pub(crate) fn only<'a>(request: &'a Request, name: &str) -> Result<Option<&'a str>, Unclear> {
     let mut values = request.headers().get_all(name).iter();
-    let (Some(value), None) = (values.next(), values.next()) else {
-        return match request.headers().contains_key(name) {
-            true => Err(Problem::invalid_field(name, "must be sent once")),
-            false => Ok(None),
-        };
-    };
-    let text = value.to_str();
-    text.map(Some)
-        .map_err(|_| Problem::invalid_field(name, "must be ASCII text"))
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => value.to_str().map(Some).map_err(|_| Unclear::NoText),
+        (Some(_), Some(_)) => Err(Unclear::Repeated),
+    }
 }

@@ -112,7 +112,7 @@ async fn metrics(request: Request) -> poem::Result<Response> {
     }
     let rendered =
         companion_adapters::metrics::render(&app.core.pool, config.short_term_memory_ttl);
-    let text = rendered.await.map_err(Problem::from)?.unwrap_or_default();
+    let text = rendered.await.unwrap_or_default();
     Ok(text
         .with_content_type("text/plain; version=0.0.4; charset=utf-8")
         .into_response())

@@ -22,6 +22,7 @@ mod page;
 mod queries;
 mod replies;
 mod request_id;
+mod turns;
 
 use std::time::Duration;
 

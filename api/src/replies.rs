@@ -16,6 +16,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::code::Code;
 
+/// The code of a reply whose end could not be stored.
+pub(crate) const NOT_STORED: Code = Code::DatabaseUnavailable;
+
 /// How a reply ended, as its followers are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -80,7 +83,7 @@ impl Running {
         self.grown.send_replace(());
     }
 
-    fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         self.lock().1.is_some()
     }
 
@@ -228,7 +231,7 @@ impl Replies {
     pub(crate) fn run(&self, claim: Claim, task: impl Future<Output = Outcome> + Send + 'static) {
         self.tasks.spawn(async move {
             let outcome = task.await;
-            claim.running.end(outcome);
+            claim.end(outcome);
         });
     }
 
@@ -266,16 +269,26 @@ impl Claim {
     pub(crate) fn running(&self) -> &Arc<Running> {
         &self.running
     }
+
+    /// Tells the followers how the reply ended. Who hears of it finds room for the next.
+    fn end(self, outcome: Outcome) {
+        self.release();
+        self.running.end(outcome);
+    }
+
+    fn release(&self) {
+        self.replies.lock().remove(&self.running.reply_id);
+    }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
+        self.release();
         if !self.running.has_ended() {
             self.running.end(Outcome::Failed {
                 code: Code::LlmInterrupted,
                 message: "The reply was lost. Send the message again.",
             });
         }
-        self.replies.lock().remove(&self.running.reply_id);
     }
 }

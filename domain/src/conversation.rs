@@ -148,9 +148,8 @@ impl Conversation {
             Event::ReplyRequested(event) => {
                 self.open(event.reply_id, event.message_id, event.lease);
                 // What was said in vain is no part of the talk.
-                if let Some(at) = self.messages.iter().position(|m| m.id == event.message_id) {
-                    self.messages.truncate(at + 1);
-                }
+                let answered = self.messages.iter().position(|m| m.id == event.message_id);
+                self.messages.truncate(answered.map_or(0, |at| at + 1));
             }
             Event::ReplyCompleted(event) => {
                 self.end_reply(event.reply_id, &event.content, now, keep);
@@ -233,9 +232,10 @@ impl Conversation {
         }
     }
 
-    /// The messages before one of them, oldest first.
+    /// The messages before another one, oldest first; none when that is too old to be kept.
     pub fn before(&self, message: MessageId) -> Vec<Message> {
-        let earlier = self.messages.iter().take_while(|m| m.id != message);
+        let at = self.messages.iter().position(|m| m.id == message);
+        let earlier = self.messages.iter().take(at.unwrap_or(0));
         earlier.cloned().collect()
     }
 

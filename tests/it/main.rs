@@ -5,15 +5,26 @@
     reason = "a test says what went wrong by panicking"
 )]
 
+mod api_keys;
+mod cancelling;
 mod chat;
 mod clearing;
 mod commands;
 mod conversations;
+mod cors;
+mod credentials;
 mod documentation;
 mod event_log;
+mod following;
+mod idempotency;
+mod limits;
 mod memory;
+mod metrics;
+mod ownership;
 mod processes;
 mod remembering_by_hand;
 mod service;
+mod steps;
 mod summaries;
+mod tokens;
 mod validation;

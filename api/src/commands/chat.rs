@@ -13,8 +13,7 @@ use companion_domain::conversation::{
 use companion_domain::events::{Event, Metadata, Recorded};
 use companion_domain::ids::{ConversationId, ExternalUserId, MessageId, ReplyId, StreamId, UserId};
 use companion_domain::prompt::{self, Ingredients};
-use poem::http::HeaderName;
-use poem::http::header::CACHE_CONTROL;
+use poem::http::header::{CACHE_CONTROL, HeaderName};
 use poem::web::Data;
 use poem::{IntoResponse, Request, Response};
 use poem_openapi::param::Header;
@@ -34,10 +33,10 @@ use crate::commands::reply::{self, Assignment};
 use crate::commands::sse::{Place, ReplyStream};
 use crate::error::Problem;
 use crate::following::Followed;
-use crate::header;
-use crate::limits;
 use crate::replies::{Claim, Outcome};
+use crate::{header, limits};
 
+const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
 /// How often a message is tried to be appended against a conversation that moves.
 const TRIES: usize = 5;
 
@@ -91,7 +90,7 @@ impl ChatApi {
     ) -> Result<ChatResponse, Problem> {
         let accept = request.header("accept").unwrap_or_default();
         let whole = accept.contains("application/json") && !accept.contains("text/event-stream");
-        let key = header::text(request, "Idempotency-Key")?;
+        let key = header::only(request, IDEMPOTENCY_KEY).map_err(|_| Key::invalid())?;
         let key = key.map(|key| Key::new(key, &body.0)).transpose()?;
         let said = Said::check(&app.core, body.0)?;
         // A task of its own: a client who hangs up now must not leave half of it done.
@@ -132,8 +131,7 @@ impl Key {
     fn new(key: &str, request: &ChatRequest) -> Result<Self, Problem> {
         let visible = |c: u8| c.is_ascii_graphic();
         if !(1..=255).contains(&key.len()) || !key.bytes().all(visible) {
-            let message = "must be 1 to 255 visible ASCII characters";
-            return Err(Problem::invalid_field("Idempotency-Key", message));
+            return Err(Self::invalid());
         }
         let ChatRequest {
             message,
@@ -146,6 +144,11 @@ impl Key {
             key: key.to_owned(),
             request_hash: content_hash(&request.to_string()),
         })
+    }
+
+    fn invalid() -> Problem {
+        let message = "must be 1 to 255 visible ASCII characters, sent once";
+        Problem::invalid_field(IDEMPOTENCY_KEY, message)
     }
 
     fn idempotency(&self) -> Idempotency<'_> {
@@ -263,6 +266,10 @@ struct Sending {
 impl Sending {
     async fn send(self) -> Result<Taken, Problem> {
         let command = &self.command;
+        let _turn = match &self.key {
+            Some(key) => Some(self.app.turns.wait(command.user, &key.key).await),
+            None => None,
+        };
         let stream = StreamId::conversation(command.conversation_id);
         let mut ready = None;
         let mut actual = 0;

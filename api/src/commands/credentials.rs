@@ -162,7 +162,8 @@ impl CredentialsApi {
         let valid = match verified {
             Some(verified) => {
                 let user = UserId::of(&verified.user);
-                let outdated = erasure::outdates(&app.core.pool, user, verified.issued_at).await?;
+                let erased = erasure::last(&app.core.pool, user).await?;
+                let outdated = erased.is_some_and(|erased| erased.outdates(verified.issued_at));
                 (!outdated).then_some(verified)
             }
             None => None,

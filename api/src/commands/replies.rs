@@ -22,9 +22,9 @@ use crate::commands::sse::{Place, ReplyStream};
 use crate::error::Problem;
 use crate::following::{self, Followed};
 use crate::header;
-use crate::page;
 use crate::replies::Outcome;
 
+const LAST_EVENT_ID: &str = "Last-Event-ID";
 /// How long another process may take to stop a reply.
 const STOPPED_WITHIN: Duration = Duration::from_secs(5);
 const STEP: Duration = Duration::from_millis(20);
@@ -53,17 +53,17 @@ impl RepliesApi {
         &self,
         app: Data<&App>,
         caller: Caller,
+        request: &Request,
         /// The reply.
         id: Path<Uuid>,
         /// The `id` of the last event that was received.
         #[oai(name = "Last-Event-ID")]
         _last_event_id: Header<Option<String>>,
-        request: &Request,
     ) -> Result<FollowResponse, Problem> {
         let reply_id = ReplyId(id.0);
-        page::wait_for_own_writes(&app.core, caller.user).await?;
         let reply = Followed::find(&app, caller.user, reply_id).await?;
-        let from = match header::text(request, "Last-Event-ID")? {
+        let last = header::only(request, LAST_EVENT_ID).map_err(|_| Code::UnknownEventId)?;
+        let from = match last {
             None => Place::At(0),
             Some(last) => Place::parse(last, reply_id).ok_or(Code::UnknownEventId)?,
         };
@@ -109,12 +109,8 @@ async fn cancel_elsewhere(
     user: UserId,
     reply_id: ReplyId,
 ) -> Result<(String, Outcome), Problem> {
-    page::wait_for_own_writes(&app.core, user).await?;
     let pool = &app.core.pool;
-    let missing = || Problem::not_found("reply");
-    let row = messages::reply(pool, user, reply_id)
-        .await?
-        .ok_or_else(missing)?;
+    let row = following::row(app, user, reply_id).await?;
     if row.reply_status != "running" {
         return Err(Code::ReplyFinished.into());
     }
@@ -126,7 +122,7 @@ async fn cancel_elsewhere(
         while begun.elapsed() < STOPPED_WITHIN {
             let row = messages::reply(pool, user, reply_id)
                 .await?
-                .ok_or_else(missing)?;
+                .ok_or_else(|| Problem::not_found("reply"))?;
             if let Some(outcome) = following::outcome(&row) {
                 return Ok((row.content, outcome));
             }

@@ -5,7 +5,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use companion_adapters::event_store::{AppendError, Expected};
+use companion_adapters::core::Core;
+use companion_adapters::event_store::{AppendError, Expected, ReadError};
 use companion_adapters::llm::{LlmFailure, Piece, Sampling};
 use companion_adapters::recall::{Found, Item};
 use companion_adapters::{lost_replies, metrics};
@@ -18,10 +19,9 @@ use serde_json::{Value, json};
 use tracing::Instrument;
 
 use crate::app::App;
-use crate::code::Code;
 use crate::error::Problem;
 use crate::following;
-use crate::replies::{Claim, Outcome, Running};
+use crate::replies::{Claim, NOT_STORED, Outcome, Running};
 
 /// How long the end of a reply is tried to be stored while the database is away.
 const STORE_WITHIN: Duration = Duration::from_secs(30);
@@ -234,7 +234,7 @@ impl Task {
                     tracing::error!("the end of a reply could not be stored: {problem}");
                     let message = "The reply could not be stored, as the database does not answer. Send the message again.";
                     return Outcome::Failed {
-                        code: Code::DatabaseUnavailable,
+                        code: NOT_STORED,
                         message,
                     };
                 }
@@ -286,17 +286,15 @@ impl Task {
 
     /// How the log says that the reply ended.
     async fn how_it_ended(&self, version: i64) -> Result<Outcome, Problem> {
-        let stream = StreamId::conversation(self.assignment.conversation_id);
-        let after = (version - LAST_EVENTS).max(0);
-        let last = self.app.core.store.read_stream(&stream, after).await?;
-        let own = self.assignment.reply_id;
-        let ended = last
-            .iter()
-            .rev()
-            .find_map(|recorded| ended(&recorded.event, own));
+        let Assignment {
+            conversation_id,
+            reply_id,
+            ..
+        } = self.assignment;
+        let ended = end_in_log(&self.app.core, conversation_id, version, reply_id).await?;
         Ok(ended.map_or(
             Outcome::failed(FailureReason::ServiceStopping),
-            |(outcome, _)| outcome,
+            |(_, outcome)| outcome,
         ))
     }
 
@@ -322,6 +320,21 @@ impl Task {
             ..Metadata::default()
         }
     }
+}
+
+/// The text and the end of a reply among the last events of a conversation that is at a version.
+pub(crate) async fn end_in_log(
+    core: &Core,
+    conversation: ConversationId,
+    version: i64,
+    reply: ReplyId,
+) -> Result<Option<(String, Outcome)>, ReadError> {
+    let stream = StreamId::conversation(conversation);
+    let after = (version - LAST_EVENTS).max(0);
+    let last = core.store.read_stream(&stream, after).await?;
+    let mut ends = last.iter().rev();
+    let end = ends.find_map(|recorded| ended(&recorded.event, reply));
+    Ok(end.map(|(outcome, text)| (text.to_owned(), outcome)))
 }
 
 /// How an event ends a reply, and with which text, if it does.

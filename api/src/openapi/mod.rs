@@ -36,8 +36,14 @@ const SPECIAL: &[(&str, &[Code])] = &[
             Code::ServiceStopping,
         ],
     ),
-    ("POST /replies/{id}/cancel", &[Code::ReplyFinished]),
-    ("GET /replies/{id}/stream", &[Code::UnknownEventId]),
+    (
+        "POST /replies/{id}/cancel",
+        &[Code::ReplyFinished, Code::ProjectionBehind],
+    ),
+    (
+        "GET /replies/{id}/stream",
+        &[Code::UnknownEventId, Code::ProjectionBehind],
+    ),
     (
         "POST /auth/token",
         &[Code::AdminOnly, Code::TokensIssuedElsewhere],

@@ -2,10 +2,11 @@
 //! everything that was derived from it is deleted.
 
 use chrono::{DateTime, Utc};
-use companion_domain::ids::{ConversationId, StreamId, UserId};
+use companion_domain::ids::{ConversationId, ReplyId, StreamId, UserId};
 use sqlx::{AssertSqlSafe, PgExecutor};
 use uuid::Uuid;
 
+use crate::cancellation;
 use crate::core::Core;
 
 /// The tables with rows of a user, named by `user_id`.
@@ -25,7 +26,7 @@ const TABLES: [&str; 13] = [
     "users",
 ];
 
-/// Erases a user. Appends and projections that are under way finish first; later ones find no key.
+/// Erases a user and stops the replies to them. Appends and projections that are under way finish first; later ones find no key.
 ///
 /// # Errors
 /// When the database fails; then nothing was erased.
@@ -48,6 +49,16 @@ pub async fn erase(core: &Core, user: UserId) -> Result<(), sqlx::Error> {
             .bind(user.0)
             .fetch_all(&mut *transaction)
             .await?;
+    let replies: Vec<Uuid> = sqlx::query_scalar(
+        "SELECT message_id FROM messages WHERE user_id = $1 AND reply_status = 'running'",
+    )
+    .bind(user.0)
+    .fetch_all(&mut *transaction)
+    .await?;
+    for reply in replies {
+        // Whoever makes it hears of it when this is committed.
+        cancellation::ask(&mut *transaction, ReplyId(reply)).await?;
+    }
     sqlx::query(
         "DELETE FROM api_key_uses WHERE key_id IN (SELECT key_id FROM api_keys WHERE user_id = $1)",
     )
@@ -84,22 +95,30 @@ pub async fn erase(core: &Core, user: UserId) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
-/// Whether a user was erased in or after the second in which a credential was issued. One that
-/// does not say when counts as issued before.
+/// When a user was erased.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Erasure(DateTime<Utc>);
+
+impl Erasure {
+    /// Whether it took place in or after the second in which a credential was issued. One that does
+    /// not say when counts as issued before.
+    pub fn outdates(self, issued_at: Option<DateTime<Utc>>) -> bool {
+        issued_at.is_none_or(|issued| issued.timestamp() <= self.0.timestamp())
+    }
+}
+
+/// The last time that a user was erased, if they ever were.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn outdates(
+pub async fn last(
     executor: impl PgExecutor<'_>,
     user: UserId,
-    issued_at: Option<DateTime<Utc>>,
-) -> Result<bool, sqlx::Error> {
+) -> Result<Option<Erasure>, sqlx::Error> {
     let erased_at: Option<DateTime<Utc>> =
         sqlx::query_scalar("SELECT erased_at FROM erasures WHERE user_id = $1")
             .bind(user.0)
             .fetch_optional(executor)
             .await?;
-    Ok(erased_at.is_some_and(|erased| {
-        issued_at.is_none_or(|issued| issued.timestamp() <= erased.timestamp())
-    }))
+    Ok(erased_at.map(Erasure))
 }

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::core::Core;
 use crate::event_store::{AppendError, Expected, ReadError};
 use crate::progress::PROCESS_TTL;
+use crate::reply_texts::ReplyTexts;
 
 /// A reply that is listed as running.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::FromRow)]
@@ -88,7 +89,8 @@ pub async fn end_listed(core: &Core, lost: &RunningReply) -> Result<bool, EndErr
     .await
 }
 
-/// Records a reply as interrupted, unless the log says that it has ended. Returns whether it did.
+/// Records a reply as interrupted, with as much of its text as was shared, unless the log says that
+/// it has ended. Returns whether it did.
 ///
 /// # Errors
 /// [`EndError`] when the log can't be used.
@@ -100,7 +102,8 @@ pub async fn end(
 ) -> Result<bool, EndError> {
     let state = core.buffer.current(&core.store, conversation).await?;
     let reason = FailureReason::ServiceStopping;
-    let Ok(ended) = state.fail_reply(reply, String::new(), reason) else {
+    let partial = ReplyTexts::new(core.redis.clone()).read(reply, 0).await;
+    let Ok(ended) = state.fail_reply(reply, partial, reason) else {
         return Ok(false);
     };
     let metadata = Metadata {

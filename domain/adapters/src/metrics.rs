@@ -129,16 +129,35 @@ fn describe() {
         counter!(name).absolute(0);
     }
     gauge!("http_requests_in_progress").set(0.0);
+    for name in [
+        "llm_request_duration_seconds",
+        "companion_first_token_seconds",
+        "companion_embedding_seconds",
+    ] {
+        // To be known is enough to be shown.
+        drop(histogram!(name));
+    }
 }
 
-/// What is measured, as text; asks the database for what only it knows. `None` before [`init`].
-///
-/// # Errors
-/// When the database fails.
-pub async fn render(pool: &PgPool, buffers_kept: Duration) -> Result<Option<String>, sqlx::Error> {
-    let Some(handle) = HANDLE.get() else {
-        return Ok(None);
-    };
+/// What is measured, as text; asks the database for what only it knows. While it is away that is not
+/// a number, and all else is told. `None` before [`init`].
+pub async fn render(pool: &PgPool, buffers_kept: Duration) -> Option<String> {
+    let handle = HANDLE.get()?;
+    if let Err(error) = ask(pool, buffers_kept).await {
+        tracing::warn!("the database can't be measured: {error}");
+        for name in [
+            "companion_projection_lag_events",
+            "companion_dead_jobs",
+            "active_conversations",
+        ] {
+            gauge!(name).set(f64::NAN);
+        }
+    }
+    Some(handle.render())
+}
+
+/// Takes in what the database knows.
+async fn ask(pool: &PgPool, buffers_kept: Duration) -> Result<(), sqlx::Error> {
     let Lag {
         lag_events,
         dead_jobs,
@@ -165,7 +184,7 @@ pub async fn render(pool: &PgPool, buffers_kept: Duration) -> Result<Option<Stri
     .fetch_one(pool)
     .await?;
     gauge!("active_conversations").set(active as f64);
-    Ok(Some(handle.render()))
+    Ok(())
 }
 
 /// Tidies what was measured; to be called every few seconds.

@@ -44,6 +44,14 @@ impl ReplyTexts {
         redis.run_all::<()>(&commands).await.is_ok()
     }
 
+    /// Throws a text away: the log has it.
+    pub async fn forget(&self, reply: ReplyId) {
+        if let Some(redis) = &self.0 {
+            // One that stays behind expires.
+            let _ = redis.run::<i64>(redis::cmd("DEL").arg(key(reply))).await;
+        }
+    }
+
     /// What there is after the first `from` bytes; empty when there is nothing (yet).
     pub async fn read(&self, reply: ReplyId, from: usize) -> String {
         let Some(redis) = &self.0 else {
@@ -52,6 +60,11 @@ impl ReplyTexts {
         let mut command = redis::cmd("GETRANGE");
         command.arg(key(reply)).arg(from).arg(-1);
         let bytes: Vec<u8> = redis.run(&command).await.unwrap_or_default();
+        // A Redis that lost the beginning fills its place with NUL, which no reply holds: then all of
+        // it is waited for in the log.
+        if bytes.contains(&0) {
+            return String::new();
+        }
         String::from_utf8(bytes).unwrap_or_default()
     }
 }
