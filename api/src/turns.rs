@@ -8,10 +8,11 @@ use companion_domain::ids::UserId;
 use tokio::sync::OwnedMutexGuard;
 
 type Turn = tokio::sync::Mutex<()>;
+type ByKey = HashMap<(UserId, String), Weak<Turn>>;
 
 /// The turns of this process. Other processes have their own; the log decides between them.
 #[derive(Clone, Default)]
-pub(crate) struct Turns(Arc<Mutex<HashMap<(UserId, String), Weak<Turn>>>>);
+pub(crate) struct Turns(Arc<Mutex<ByKey>>);
 
 impl Turns {
     /// Waits until it is the caller's turn, which lasts until the guard is dropped.
