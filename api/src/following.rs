@@ -36,15 +36,8 @@ pub(crate) struct Followed {
 
 enum Place {
     Here(Arc<Running>),
-    Elsewhere {
-        core: Box<Core>,
-        texts: ReplyTexts,
-        user: UserId,
-    },
-    Ended {
-        text: String,
-        outcome: Outcome,
-    },
+    Elsewhere { app: Box<App>, user: UserId },
+    Ended { text: String, outcome: Outcome },
 }
 
 impl Followed {
@@ -79,8 +72,7 @@ impl Followed {
             reply_id,
             conversation_id,
             place: Place::Elsewhere {
-                core: Box::new(app.core.clone()),
-                texts: app.texts.clone(),
+                app: Box::new(app.clone()),
                 user,
             },
         }
@@ -125,19 +117,17 @@ impl Followed {
         match &self.place {
             Place::Here(running) => running.after(from).await,
             Place::Ended { text, outcome } => rest(text, from, *outcome),
-            Place::Elsewhere { core, texts, user } => {
-                self.after_elsewhere(core, texts, *user, from).await
-            }
+            Place::Elsewhere { app, user } => self.after_elsewhere(app, *user, from).await,
         }
     }
 
     async fn after_elsewhere(
         &self,
-        core: &Core,
-        texts: &ReplyTexts,
+        app: &App,
         user: UserId,
         from: usize,
     ) -> (String, Option<Outcome>) {
+        let App { core, texts, .. } = app;
         for look in 0u32.. {
             let more = texts.read(self.reply_id, from).await;
             if !more.is_empty() {

@@ -27,6 +27,7 @@ mod turns;
 use std::time::Duration;
 
 use anyhow::Context;
+use companion_adapters::cancellation::Asked;
 use companion_adapters::core::Core;
 use companion_adapters::{cancellation, metrics, progress};
 use poem::Server;
@@ -136,13 +137,16 @@ async fn beat(app: App) {
     }
 }
 
-/// Stops replies of this process that a user asks another process to stop.
+/// Stops replies of this process that another process is asked to stop.
 async fn hear(app: App) {
     loop {
-        let stop = |reply| {
-            if let Some(running) = app.replies.find(reply) {
-                running.cancel();
+        let stop = |asked| match asked {
+            Asked::Reply(reply) => {
+                if let Some(running) = app.replies.find(reply) {
+                    running.cancel();
+                }
             }
+            Asked::User(user) => app.replies.cancel_of(user),
         };
         if let Err(error) = cancellation::listen(&app.core.pool, stop).await {
             tracing::warn!("cancelled replies of other processes are not heard of: {error}");

@@ -191,8 +191,12 @@ async fn who_waits_for_the_whole_reply_is_told_that_it_was_cancelled() {
     let asking = tokio::spawn(request.header("Accept", "application/json").send());
     gate.reached().await;
     gate.open_one();
-    let (_, list) = app.get("alice", "/conversations").await;
-    let conversation = list["conversations"][0]["id"].as_str().unwrap().to_owned();
+    let conversation = eventually(|| async {
+        let (_, list) = app.get("alice", "/conversations").await;
+        let id = list["conversations"][0]["id"].as_str();
+        id.map(str::to_owned).ok_or_else(|| list.to_string())
+    })
+    .await;
     let (_, list) = app
         .get("alice", &format!("/conversations/{conversation}/messages"))
         .await;

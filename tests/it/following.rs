@@ -506,7 +506,7 @@ async fn a_reply_that_is_not_projected_yet_is_not_said_to_be_missing() {
     let response = following(&app, "alice", reply, None).send().await.unwrap();
     assert_eq!(response.status(), 503);
     assert_eq!(header(&response, "retry-after"), "2");
-    refused(cancelling(&app, "alice", reply), 503, "behind").await;
+    refused(cancelling(&app, "alice", reply), 503, "projection_behind").await;
     refused(following(&app, "mallory", reply, None), 404, "not_found").await;
     let (variables, llm) = app.stop().await;
     let app = App::start_again(variables, llm).await;

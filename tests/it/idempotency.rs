@@ -53,6 +53,7 @@ async fn the_same_key_leads_to_the_same_reply_and_the_llm_is_asked_once() {
     drop(another);
     let app = App::start_again(variables, llm).await;
     assert_eq!(chat(&app, &message("hello")).await.reply_id, first.reply_id);
+    app.settle().await;
     assert_eq!(app.get("alice", "/conversations").await.1["total"], 1);
 }
 
@@ -119,6 +120,7 @@ async fn of_many_at_once_with_one_key_one_is_taken_and_all_follow_it() {
             .count();
         assert_eq!(said, 1);
     }
+    app.settle().await;
     assert_eq!(app.get("alice", "/conversations").await.1["total"], 2);
 }
 

@@ -70,6 +70,7 @@ async fn a_user_gets_as_many_replies_a_minute_as_is_configured() {
     )
     .await;
     assert_eq!(chat(&app, "bob").await, (3, 2), "others are not concerned");
+    app.settle().await;
     let (_, list) = app.get("alice", "/conversations").await;
     assert_eq!(list["total"], 3, "what was refused is not kept");
 }
@@ -308,6 +309,7 @@ async fn a_user_has_only_so_many_replies_at_once() {
     for _ in 0..20 {
         app.chat("alice", "e", None).await;
     }
+    app.settle().await;
     let (_, list) = app.get("alice", "/conversations").await;
     assert_eq!(list["total"], 22, "what was refused is not kept");
 }

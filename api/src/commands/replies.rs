@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use companion_adapters::cancellation::Asked;
 use companion_adapters::event_store::{AppendError, Expected};
 use companion_adapters::{cancellation, messages, progress};
 use companion_domain::events::Metadata;
@@ -117,7 +118,7 @@ async fn cancel_elsewhere(
     if let Some(lease) = row.lease
         && progress::is_alive(pool, lease).await?
     {
-        cancellation::ask(pool, reply_id).await?;
+        cancellation::ask(pool, Asked::Reply(reply_id)).await?;
         let begun = tokio::time::Instant::now();
         while begun.elapsed() < STOPPED_WITHIN {
             let row = messages::reply(pool, user, reply_id)

@@ -1,20 +1,48 @@
-//! Tells all processes that a user wants a reply stopped: the one that makes it knows its text.
+//! Tells all processes that a reply is to be stopped: the one that makes it knows its text.
 
-use companion_domain::ids::ReplyId;
+use companion_domain::ids::{ReplyId, UserId};
 use sqlx::postgres::PgListener;
 use sqlx::{PgExecutor, PgPool};
 use uuid::Uuid;
 
 const CHANNEL: &str = "companion_cancel";
 
-/// Asks whoever makes a reply to stop.
+/// What is to be stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// This reply.
+    Reply(ReplyId),
+    /// All replies to this user.
+    User(UserId),
+}
+
+impl Asked {
+    fn payload(self) -> String {
+        match self {
+            Self::Reply(reply) => format!("reply {reply}"),
+            Self::User(user) => format!("user {user}"),
+        }
+    }
+
+    fn parse(payload: &str) -> Option<Self> {
+        let (what, id) = payload.split_once(' ')?;
+        let id = Uuid::parse_str(id).ok()?;
+        match what {
+            "reply" => Some(Self::Reply(ReplyId(id))),
+            "user" => Some(Self::User(UserId(id))),
+            _ => None,
+        }
+    }
+}
+
+/// Asks whoever makes it to stop.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn ask(executor: impl PgExecutor<'_>, reply: ReplyId) -> Result<(), sqlx::Error> {
+pub async fn ask(executor: impl PgExecutor<'_>, what: Asked) -> Result<(), sqlx::Error> {
     sqlx::query("SELECT pg_notify($1, $2)")
         .bind(CHANNEL)
-        .bind(reply.to_string())
+        .bind(what.payload())
         .execute(executor)
         .await?;
     Ok(())
@@ -24,13 +52,13 @@ pub async fn ask(executor: impl PgExecutor<'_>, reply: ReplyId) -> Result<(), sq
 ///
 /// # Errors
 /// When the database fails.
-pub async fn listen(pool: &PgPool, mut stop: impl FnMut(ReplyId)) -> Result<(), sqlx::Error> {
+pub async fn listen(pool: &PgPool, mut stop: impl FnMut(Asked)) -> Result<(), sqlx::Error> {
     let mut listener = PgListener::connect_with(pool).await?;
     listener.listen(CHANNEL).await?;
     loop {
         let asked = listener.recv().await?;
-        if let Ok(reply) = Uuid::parse_str(asked.payload()) {
-            stop(ReplyId(reply));
+        if let Some(asked) = Asked::parse(asked.payload()) {
+            stop(asked);
         }
     }
 }

@@ -2,11 +2,11 @@
 //! everything that was derived from it is deleted.
 
 use chrono::{DateTime, Utc};
-use companion_domain::ids::{ConversationId, ReplyId, StreamId, UserId};
+use companion_domain::ids::{ConversationId, StreamId, UserId};
 use sqlx::{AssertSqlSafe, PgExecutor};
 use uuid::Uuid;
 
-use crate::cancellation;
+use crate::cancellation::{self, Asked};
 use crate::core::Core;
 
 /// The tables with rows of a user, named by `user_id`.
@@ -49,16 +49,8 @@ pub async fn erase(core: &Core, user: UserId) -> Result<(), sqlx::Error> {
             .bind(user.0)
             .fetch_all(&mut *transaction)
             .await?;
-    let replies: Vec<Uuid> = sqlx::query_scalar(
-        "SELECT message_id FROM messages WHERE user_id = $1 AND reply_status = 'running'",
-    )
-    .bind(user.0)
-    .fetch_all(&mut *transaction)
-    .await?;
-    for reply in replies {
-        // Whoever makes it hears of it when this is committed.
-        cancellation::ask(&mut *transaction, ReplyId(reply)).await?;
-    }
+    // All processes hear of it when this is committed.
+    cancellation::ask(&mut *transaction, Asked::User(user)).await?;
     sqlx::query(
         "DELETE FROM api_key_uses WHERE key_id IN (SELECT key_id FROM api_keys WHERE user_id = $1)",
     )
