@@ -15,6 +15,7 @@ use poem_openapi::registry::{MetaMediaType, MetaRequest, MetaSchemaRef, Registry
 use poem_openapi::types::{ParseFromJSON, Type};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::code::Code;
@@ -22,8 +23,13 @@ use crate::error::{FieldError, Problem};
 
 /// The largest body, bytes, of an operation that does not say otherwise.
 pub(crate) const MAX_BODY: usize = 1 << 20;
-/// How long a body may take to arrive.
-const READ_WITHIN: Duration = Duration::from_secs(60);
+/// How long a body may take to arrive, and how much longer for each 64 KiB that it may have.
+const READ_WITHIN: Duration = Duration::from_secs(30);
+const PER_BLOCK: Duration = Duration::from_secs(1);
+/// How many large bodies are held at once. Each takes several times its size while it is checked.
+static LARGE_BODIES: Semaphore = Semaphore::const_new(8);
+/// How long the next one waits for its place.
+const PLACE_WITHIN: Duration = Duration::from_secs(10);
 /// A body that is larger is checked away from the threads that serve requests.
 const LARGE: usize = 256 * 1024;
 /// The most faults that an answer tells.
@@ -78,8 +84,17 @@ impl<'a, T: ParseFromJSON + Send + 'static, const LIMIT: usize> ApiExtractor<'a>
         if announced.is_some_and(|bytes| bytes > LIMIT as u64) {
             return Err(Problem::body_too_large(LIMIT).into());
         }
+        let _place = match announced {
+            Some(bytes) if bytes <= LARGE as u64 => None,
+            _ if LIMIT <= LARGE => None,
+            _ => {
+                let place = tokio::time::timeout(PLACE_WITHIN, LARGE_BODIES.acquire()).await;
+                Some(place.map_err(|_| Problem::from(Code::TooBusy))?)
+            }
+        };
         let read = body.take()?.into_bytes_limit(LIMIT);
-        let read = tokio::time::timeout(READ_WITHIN, read).await;
+        let within = READ_WITHIN + PER_BLOCK * u32::try_from(LIMIT >> 16).unwrap_or(u32::MAX);
+        let read = tokio::time::timeout(within, read).await;
         let bytes = match read.map_err(|_| Problem::from(Code::RequestTimeout))? {
             Err(ReadBodyError::PayloadTooLarge) => {
                 return Err(Problem::body_too_large(LIMIT).into());

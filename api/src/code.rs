@@ -101,7 +101,7 @@ codes! {
     ServiceStopping = "service_stopping", SERVICE_UNAVAILABLE,
         "The service is stopping. Send the message again in a moment.";
     TooBusy = "too_busy", SERVICE_UNAVAILABLE,
-        "The service makes as many replies as it can. Send the message again in a moment.";
+        "The service does as much at once as it can. Send the request again in a moment.";
     LlmTimeout = "llm_timeout", GATEWAY_TIMEOUT,
         "The LLM was silent for too long.";
     Refused = "refused", BAD_REQUEST,

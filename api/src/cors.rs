@@ -1,8 +1,8 @@
 //! Which web pages may call: the answers to browsers that ask on their behalf (Fetch Standard, CORS
 //! protocol). Other callers are not concerned.
 
-use poem::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
-use poem::{Request, Response};
+use poem::Request;
+use poem::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 const ANY: &str = "*";
 /// How long a browser may keep the answer to what it asked before a call, seconds.
@@ -12,6 +12,15 @@ const REQUEST_HEADERS: &str = "Authorization, Content-Type, Accept, X-API-Key, X
                                Last-Event-ID, If-Match, traceparent, tracestate";
 const ANSWER_HEADERS: &str = "X-Request-Id, X-Conversation-Id, X-Reply-Id, X-Projection-Lag, ETag, Retry-After, \
                               RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, WWW-Authenticate, Allow";
+
+/// Whether a browser asks if it may call, before it does.
+pub(crate) fn asks(request: &Request) -> bool {
+    request.method() == Method::OPTIONS
+        && request.headers().contains_key(header::ORIGIN)
+        && request
+            .headers()
+            .contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+}
 
 /// The origins that may call.
 #[derive(Debug, Clone)]
@@ -23,36 +32,24 @@ impl Cors {
         Self(origins.to_vec())
     }
 
-    /// The answer to a browser that asks whether it may call; `None` for any other request.
-    pub(crate) fn preflight(&self, request: &Request) -> Option<Response> {
-        let asks = request.method() == Method::OPTIONS
-            && request.headers().contains_key(header::ORIGIN)
-            && request
-                .headers()
-                .contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
-        if !asks {
-            return None;
+    /// Lets the page that called read the answer, or call at all when it only `asks`, if its origin may.
+    pub(crate) fn open(&self, asks: bool, request: &HeaderMap, response: &mut HeaderMap) {
+        if !self.allow(request, response) {
+            return;
         }
-        let mut response = Response::builder().status(StatusCode::NO_CONTENT).finish();
-        if self.allow(request.headers(), response.headers_mut()) {
-            for (name, value) in [
+        let told: &[(HeaderName, &str)] = if asks {
+            &[
                 (header::ACCESS_CONTROL_ALLOW_METHODS, METHODS),
                 (header::ACCESS_CONTROL_ALLOW_HEADERS, REQUEST_HEADERS),
                 (header::ACCESS_CONTROL_MAX_AGE, MAX_AGE),
-            ] {
-                response
-                    .headers_mut()
-                    .insert(name, HeaderValue::from_static(value));
+            ]
+        } else {
+            &[(header::ACCESS_CONTROL_EXPOSE_HEADERS, ANSWER_HEADERS)]
+        };
+        for (name, value) in told {
+            if let Ok(value) = HeaderValue::from_str(value) {
+                response.insert(name, value);
             }
-        }
-        Some(response)
-    }
-
-    /// Lets the page that called read the answer, if its origin may.
-    pub(crate) fn open(&self, request: &HeaderMap, response: &mut HeaderMap) {
-        if self.allow(request, response) {
-            let name = header::ACCESS_CONTROL_EXPOSE_HEADERS;
-            response.insert(name, HeaderValue::from_static(ANSWER_HEADERS));
         }
     }
 

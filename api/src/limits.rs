@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use companion_adapters::rate_limit::{Bucket, Taken};
+use companion_adapters::rate_limit::{Bucket, Taken, network};
 use companion_domain::ids::UserId;
 use poem::http::{HeaderName, header};
 use poem::{IntoResponse, Response};
@@ -125,7 +125,7 @@ pub(crate) async fn guessed(app: &App, address: Option<IpAddr>) -> Result<(), Pr
     };
     let taken = app
         .limits
-        .take(Bucket::FailedAuthentications(address))
+        .take(Bucket::FailedAuthentications(network(address)))
         .await;
     if taken.allowed {
         return Ok(());

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use chrono::{DateTime, NaiveDate, TimeZone, Utc};
+use chrono::{DateTime, Datelike, NaiveDate, TimeZone, Utc};
 use chrono_tz::Tz;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -350,6 +350,10 @@ fn supports(message: &str, statement: &str) -> bool {
 /// Noon of a date in the user's zone: the day is right in every neighbouring zone too.
 fn noon(date: &str, zone: Tz) -> Option<DateTime<Utc>> {
     let day = NaiveDate::parse_from_str(date.get(..10)?, "%Y-%m-%d").ok()?;
+    // What an LLM makes up may lie where PostgreSQL has no time.
+    if !(1..=9999).contains(&day.year()) {
+        return None;
+    }
     let noon = zone
         .from_local_datetime(&day.and_hms_opt(12, 0, 0)?)
         .earliest()?;

@@ -24,9 +24,9 @@ pub fn template_hash() -> String {
 /// before them. The oldest are left out when all together are over `budget` tokens; the last one is
 /// cut when it is over it alone.
 pub fn prompt(before: Option<&str>, messages: &[Message], budget: usize) -> Vec<PromptMessage> {
-    let notes = before.unwrap_or("(none)");
+    let notes = before.map_or_else(|| "(none)".to_owned(), one_line);
     let mut room =
-        budget.saturating_sub(estimate_tokens(INSTRUCTIONS) + estimate_tokens(notes) + 64);
+        budget.saturating_sub(estimate_tokens(INSTRUCTIONS) + estimate_tokens(&notes) + 64);
     let mut lines = Vec::new();
     for message in messages.iter().rev().filter(|m| !m.content.is_empty()) {
         let mut line = line(message);

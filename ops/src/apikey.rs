@@ -89,7 +89,9 @@ async fn perform(config: &Config, url: &Secret, command: Command) -> Result<()> 
                 let made = key.created_at.format("%Y-%m-%d %H:%M");
                 line(format_args!(
                     "{}  made {made}, {used}  {}",
-                    key.key_id, key.name
+                    key.key_id,
+                    // It is the user's: it must not speak to the terminal.
+                    key.name.escape_debug()
                 ));
             }
         }

@@ -18,6 +18,7 @@ mod event_log;
 mod following;
 mod idempotency;
 mod limits;
+mod lives;
 mod memory;
 mod metrics;
 mod ownership;

@@ -1,11 +1,11 @@
 //! Ends replies whose process has crashed, and sweeps away what is not needed any more: ended jobs, old
-//! idempotency keys.
+//! idempotency keys, vectors of what was forgotten, processes that are long gone.
 
 use std::time::{Duration, Instant};
 
 use companion_adapters::core::Core;
 use companion_adapters::progress::PROCESS_TTL;
-use companion_adapters::{lost_replies, queue};
+use companion_adapters::{lost_replies, progress, queue, vectors};
 use tokio_util::sync::CancellationToken;
 
 const EVERY: Duration = Duration::from_secs(2);
@@ -36,7 +36,7 @@ pub(crate) async fn run(core: Core, shutdown: CancellationToken) {
         if round.is_multiple_of(SWEEP_EVERY)
             && let Err(error) = sweep(&core).await
         {
-            tracing::warn!("ended jobs and old keys could not be swept away: {error}");
+            tracing::warn!("what is not needed any more could not be swept away: {error}");
         }
         round = round.wrapping_add(1);
     }
@@ -44,7 +44,9 @@ pub(crate) async fn run(core: Core, shutdown: CancellationToken) {
 
 async fn sweep(core: &Core) -> Result<(), sqlx::Error> {
     queue::sweep(&mut *core.derived.acquire().await?).await?;
-    core.store.forget_keys().await
+    core.store.forget_keys().await?;
+    progress::forget_crashed(&core.derived).await?;
+    vectors::sweep(&core.derived).await
 }
 
 async fn reap(core: &Core) -> Result<(), sqlx::Error> {

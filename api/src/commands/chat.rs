@@ -97,7 +97,7 @@ impl ChatApi {
         let task = take_in(app.0.clone(), caller.external, said, key).in_current_span();
         let (reply, counted) = tokio::spawn(task).await.map_err(|error| {
             tracing::error!("taking in a message failed: {error}");
-            Problem::from(Code::DatabaseUnavailable)
+            Problem::from(Code::InternalError)
         })??;
         if let Some(counted) = counted {
             limits::counts_as_reply(counted);
@@ -412,6 +412,11 @@ impl Sending {
         let message_id = message.message_id;
         for _ in 0..TRIES {
             let events = store.read_stream(&stream, version - 1).await?;
+            let deleted =
+                |recorded: &Recorded| matches!(recorded.event, Event::ConversationDeleted(_));
+            if events.iter().any(deleted) {
+                return Err(gone());
+            }
             let (reply_id, end) = last_reply(&events, message_id).ok_or_else(gone)?;
             let failed = match end {
                 None if app.replies.find(reply_id).is_some() => {

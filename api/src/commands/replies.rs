@@ -23,7 +23,7 @@ use crate::commands::sse::{Place, ReplyStream};
 use crate::error::Problem;
 use crate::following::{self, Followed};
 use crate::header;
-use crate::replies::Outcome;
+use crate::replies::{NOT_STORED, Outcome};
 
 const LAST_EVENT_ID: &str = "Last-Event-ID";
 /// How long another process may take to stop a reply.
@@ -93,8 +93,12 @@ impl RepliesApi {
             }
             None => cancel_elsewhere(&app, user, reply_id).await?,
         };
-        if outcome != Outcome::Cancelled {
-            return Err(Code::ReplyFinished.into());
+        match outcome {
+            Outcome::Cancelled => {}
+            Outcome::Failed { code, message } if code == NOT_STORED => {
+                return Err(Problem::new(code, message));
+            }
+            _ => return Err(Code::ReplyFinished.into()),
         }
         Ok(Json(Cancelled {
             reply_id: reply_id.0,
@@ -142,21 +146,21 @@ async fn end_as_cancelled(
 ) -> Result<(String, Outcome), Problem> {
     let core = &app.core;
     let partial = app.texts.read(reply_id, 0).await;
-    let state = core.buffer.current(&core.store, conversation).await?;
-    let event = state
-        .cancel_reply(reply_id, partial.clone())
-        .map_err(|_| Code::ReplyFinished)?;
     let stream = StreamId::conversation(conversation);
-    let expected = Expected::Version(state.version);
-    let events = vec![(event, Metadata::default())];
-    match core
-        .store
-        .append(&stream, user, expected, events, None)
-        .await
-    {
-        Ok(_) => Ok((partial, Outcome::Cancelled)),
-        Err(AppendError::Conflict { .. }) => Err(Code::ReplyFinished.into()),
-        Err(error) => Err(error.into()),
+    loop {
+        let state = core.buffer.current(&core.store, conversation).await?;
+        let event = state
+            .cancel_reply(reply_id, partial.clone())
+            .map_err(|_| Code::ReplyFinished)?;
+        let expected = Expected::Version(state.version);
+        let events = vec![(event, Metadata::default())];
+        let append = core.store.append(&stream, user, expected, events, None);
+        match append.await {
+            Ok(_) => return Ok((partial, Outcome::Cancelled)),
+            // Something else was appended, or the buffer is ahead of a database that was set back.
+            Err(AppendError::Conflict { .. }) => core.buffer.forget(conversation).await,
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 

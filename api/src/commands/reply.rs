@@ -29,7 +29,7 @@ const STORE_RETRY: Duration = Duration::from_millis(250);
 /// Among how many last events of a conversation the end of its last reply is.
 const LAST_EVENTS: i64 = 16;
 /// The longest reply, bytes. An LLM that goes on is stuck, and the log is to hold what it said.
-const MAX_REPLY: usize = 256 * 1024;
+pub(crate) const MAX_REPLY: usize = 256 * 1024;
 
 /// What a reply is made from.
 pub(crate) struct Assignment {

@@ -13,6 +13,7 @@ use poem_openapi::types::Type;
 use serde::Serialize;
 use uuid::Uuid;
 
+use crate::commands::reply::MAX_REPLY;
 use crate::following::Followed;
 use crate::replies::Outcome;
 
@@ -122,7 +123,11 @@ impl Place {
         match place {
             "done" => Some(Self::End),
             // No sign, no space: as it was sent.
-            bytes if bytes.bytes().all(|c| c.is_ascii_digit()) => bytes.parse().ok().map(Self::At),
+            bytes if bytes.bytes().all(|c| c.is_ascii_digit()) => {
+                let bytes: usize = bytes.parse().ok()?;
+                // No reply is much longer than the longest that is taken from an LLM.
+                (bytes <= 2 * MAX_REPLY).then_some(Self::At(bytes))
+            }
             _ => None,
         }
     }
@@ -134,10 +139,10 @@ impl IntoResponse for ReplyStream {
         let frames = stream::unfold(start, |(reply, place)| async move {
             let (frame, place) = match place {
                 Place::Over => return None,
-                Place::End => {
-                    let (_, outcome) = reply.whole().await;
-                    (last_frame(&reply, outcome), Place::Over)
-                }
+                Place::End => match tokio::time::timeout(KEEP_ALIVE, reply.whole()).await {
+                    Err(_) => (":\n\n".to_owned(), Place::End),
+                    Ok((_, outcome)) => (last_frame(&reply, outcome), Place::Over),
+                },
                 Place::At(from) => {
                     match tokio::time::timeout(KEEP_ALIVE, reply.after(from)).await {
                         Err(_) => (":\n\n".to_owned(), Place::At(from)),

@@ -6,6 +6,7 @@ use poem_openapi::OpenApi;
 
 use crate::app::App;
 use crate::auth::Caller;
+use crate::code::Code;
 use crate::commands::Done;
 use crate::error::Problem;
 
@@ -20,7 +21,13 @@ impl UsersApi {
     /// the same user id can begin anew, empty.
     #[oai(path = "/users/me", method = "delete")]
     async fn erase(&self, app: Data<&App>, caller: Caller) -> Result<Done, Problem> {
-        erasure::erase(&app.core, caller.user).await?;
+        // A task of its own: a client who hangs up now must not leave half of it done.
+        let (core, user) = (app.core.clone(), caller.user);
+        let erased = tokio::spawn(async move { erasure::erase(&core, user).await });
+        erased.await.map_err(|error| {
+            tracing::error!("erasing a user failed: {error}");
+            Code::InternalError
+        })??;
         app.replies.cancel_of(caller.user);
         Ok(Done::Done)
     }

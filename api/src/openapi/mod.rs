@@ -77,12 +77,7 @@ const SPECIAL: &[(&str, &[Code])] = &[
     ("GET /memories", &[Code::NotFound]),
     (
         "POST /memories",
-        &[
-            Code::NotFound,
-            Code::Conflict,
-            Code::EmbeddingUnavailable,
-            Code::ProjectionBehind,
-        ],
+        &[Code::NotFound, Code::Conflict, Code::ProjectionBehind],
     ),
     (
         "PATCH /memories/{id}",

@@ -10,7 +10,7 @@ use crate::cancellation::{self, Asked};
 use crate::core::Core;
 
 /// The tables with rows of a user, named by `user_id`.
-const TABLES: [&str; 13] = [
+const TABLES: [&str; 14] = [
     "conversations",
     "messages",
     "memories",
@@ -21,6 +21,7 @@ const TABLES: [&str; 13] = [
     "terms",
     "corpus_sizes",
     "vectors",
+    "vectors_to_sweep",
     "idempotency",
     "api_keys",
     "users",
@@ -65,7 +66,15 @@ pub async fn erase(core: &Core, user: UserId) -> Result<(), sqlx::Error> {
         .execute(&mut *transaction)
         .await?;
     }
-    // The streams go on where they were, should the user begin anew: what is new is numbered after
+    // A conversation of this life is none in the next, whatever caches hold of it.
+    sqlx::query(
+        "DELETE FROM streams WHERE user_id = $1
+           AND stream_id IN (SELECT DISTINCT stream_id FROM events WHERE user_id = $1 AND stream_id LIKE 'conversation-%')",
+    )
+    .bind(user.0)
+    .execute(&mut *transaction)
+    .await?;
+    // The other streams go on where they were, should the user begin anew: what is new is numbered after
     // what can't be read.
     sqlx::query(
         "INSERT INTO memory_streams (user_id, version) SELECT user_id, version FROM streams WHERE stream_id = $1",

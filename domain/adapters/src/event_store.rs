@@ -49,6 +49,10 @@ pub struct Idempotency<'a> {
     pub request_hash: &'a [u8],
 }
 
+/// One life of a user, from being registered to being erased.
+#[derive(Clone)]
+pub struct Life(DataKey);
+
 /// Events for one stream.
 #[derive(Debug)]
 pub struct Append {
@@ -193,10 +197,37 @@ impl EventStore {
         events: Vec<(Event, Metadata)>,
         idempotency: Option<Idempotency<'_>>,
     ) -> Result<Appended, AppendError> {
-        let key = match self.vault.key(&self.pool, user).await {
-            Err(VaultError::NoKey) => return Err(AppendError::NoUser),
-            key => key?,
-        };
+        let life = self.life(user).await?;
+        self.append_in(life, stream, user, expected, events, idempotency)
+            .await
+    }
+
+    /// The life of a user that goes on now: one who was erased and begins anew has another.
+    ///
+    /// # Errors
+    /// [`AppendError::NoUser`] when they were erased.
+    pub async fn life(&self, user: UserId) -> Result<Life, AppendError> {
+        match self.vault.key(&self.pool, user).await {
+            Ok(key) => Ok(Life(key)),
+            Err(VaultError::NoKey) => Err(AppendError::NoUser),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Appends events, see [`EventStore::append`], as long as this life of the user goes on: what was
+    /// read in one is not to be written into the next.
+    ///
+    /// # Errors
+    /// [`AppendError::NoUser`] when it has ended; see [`AppendError`].
+    pub async fn append_in(
+        &self,
+        Life(key): Life,
+        stream: &StreamId,
+        user: UserId,
+        expected: Expected,
+        events: Vec<(Event, Metadata)>,
+        idempotency: Option<Idempotency<'_>>,
+    ) -> Result<Appended, AppendError> {
         let batch = Batch::seal(&key, events)?;
         let mut connection = self.pool.acquire().await?;
         let recorded = batch.count("MemoryRecorded");
@@ -326,12 +357,27 @@ impl EventStore {
         stream: &StreamId,
         after_version: i64,
     ) -> Result<Vec<Recorded>, ReadError> {
+        self.read_some(stream, after_version, i64::MAX).await
+    }
+
+    /// Reads at most `limit` events of a stream from after a version, in order, see
+    /// [`EventStore::read_stream`].
+    ///
+    /// # Errors
+    /// [`ReadError`] when an event can't be opened or read.
+    pub async fn read_some(
+        &self,
+        stream: &StreamId,
+        after_version: i64,
+        limit: i64,
+    ) -> Result<Vec<Recorded>, ReadError> {
         let mut connection = self.pool.acquire().await?;
         let rows: Vec<EventRow> = sqlx::query_as(select_events!(
-            "WHERE e.stream_id = $1 AND e.version > $2 ORDER BY e.version"
+            "WHERE e.stream_id = $1 AND e.version > $2 ORDER BY e.version LIMIT $3"
         ))
         .bind(stream.as_str())
         .bind(after_version)
+        .bind(limit)
         .fetch_all(&mut *connection)
         .await?;
         Ok(open(&self.vault, &mut connection, rows)
@@ -479,8 +525,8 @@ pub(crate) struct EventRow {
     #[sqlx(rename = "type")]
     type_name: String,
     schema_version: i16,
-    key_id: Uuid,
-    payload: Vec<u8>,
+    pub(crate) key_id: Uuid,
+    pub(crate) payload: Vec<u8>,
     meta: Json<Metadata>,
     recorded_at: DateTime<Utc>,
 }

@@ -119,8 +119,11 @@ pub async fn end(
         .await
     {
         Ok(_) => Ok(true),
-        // Somebody else ended it, or the user is gone.
-        Err(AppendError::Conflict { .. } | AppendError::NoUser) => Ok(false),
+        // Somebody else ended it, or the user is gone; or the buffer holds what the log does not.
+        Err(AppendError::Conflict { .. } | AppendError::NoUser) => {
+            core.buffer.forget(conversation).await;
+            Ok(false)
+        }
         Err(error) => Err(error.into()),
     }
 }

@@ -310,7 +310,7 @@ async fn forget_all(
             .await?;
     }
     lexicon::remove_all(connection, user, lexicon::Source::Memory, memories).await?;
-    vectors::forget_unused(connection, user, &hashes).await
+    vectors::mark_unused(connection, user, &hashes).await
 }
 
 /// Keeps what memories were until this event, which is about to change them.
@@ -320,7 +320,11 @@ async fn keep_past(
     memories: &[Uuid],
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "INSERT INTO past_memories SELECT m.*, $3 FROM memories m
+        "INSERT INTO past_memories (memory_id, user_id, content, content_hash, kind, state, importance, explicit, subject, sources, occurred_at,
+             valid_from, valid_to, superseded_by, last_reinforced_at, created_at, updated_at, version, until)
+         SELECT memory_id, user_id, content, content_hash, kind, state, importance, explicit, subject, sources, occurred_at,
+             valid_from, valid_to, superseded_by, last_reinforced_at, created_at, updated_at, version, $3
+         FROM memories m
          WHERE m.user_id = $1 AND m.memory_id = ANY($2) AND m.version < $4
          ON CONFLICT DO NOTHING",
     )
@@ -561,14 +565,19 @@ const FADED: &str = "(NOT m.explicit AND m.importance < $3 * power(2.0::float8,
                / ($2::jsonb ->> m.kind)::float8, 1000)))";
 
 /// The memories of a user `$1` as they were believed at the time `$4`.
-const BELIEVED: &str = "(SELECT *, NULL::timestamptz AS until FROM memories WHERE user_id = $1 AND updated_at <= $4
-         UNION ALL SELECT * FROM past_memories WHERE user_id = $1 AND updated_at <= $4 AND until > $4)";
+fn then_believed() -> String {
+    format!(
+        "(SELECT user_id, content_hash, {COLUMNS} FROM memories WHERE user_id = $1 AND updated_at <= $4
+          UNION ALL SELECT user_id, content_hash, {COLUMNS} FROM past_memories
+                    WHERE user_id = $1 AND updated_at <= $4 AND until > $4)"
+    )
+}
 
 /// Where to look: at what is believed, or at what was.
-fn table(as_of: Option<DateTime<Utc>>) -> &'static str {
+fn table(as_of: Option<DateTime<Utc>>) -> String {
     match as_of {
-        None => "memories",
-        Some(_) => BELIEVED,
+        None => "memories".to_owned(),
+        Some(_) => then_believed(),
     }
 }
 
@@ -784,7 +793,7 @@ pub async fn believed(
     user: UserId,
     as_of: DateTime<Utc>,
 ) -> Result<Vec<(Uuid, String)>, sqlx::Error> {
-    let sql = BELIEVED.replace("$4", "$2");
+    let sql = then_believed().replace("$4", "$2");
     let sql = format!("SELECT memory_id, content FROM {sql} AS m WHERE state = 'live'");
     sqlx::query_as(AssertSqlSafe(sql))
         .bind(user.0)

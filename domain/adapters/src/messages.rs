@@ -315,7 +315,7 @@ async fn unfind(
     let (ids, hashes): (Vec<Uuid>, Vec<Option<Vec<u8>>>) = messages.into_iter().unzip();
     lexicon::remove_all(connection, user, Source::Message, &ids).await?;
     let hashes: Vec<Vec<u8>> = hashes.into_iter().flatten().collect();
-    vectors::forget_unused(connection, user, &hashes).await
+    vectors::mark_unused(connection, user, &hashes).await
 }
 
 /// Takes in what the LLM was asked with.

@@ -116,6 +116,17 @@ pub async fn farewell(pool: &PgPool, process: uuid::Uuid) -> Result<(), sqlx::Er
     Ok(())
 }
 
+/// Forgets processes that have not been seen for a day: they crashed, and their replies are ended.
+///
+/// # Errors
+/// When the database fails.
+pub async fn forget_crashed(pool: &PgPool) -> Result<(), sqlx::Error> {
+    sqlx::query("DELETE FROM processes WHERE seen_at < now() - interval '1 day'")
+        .execute(pool)
+        .await?;
+    Ok(())
+}
+
 /// Whether a process was seen lately.
 ///
 /// # Errors

@@ -104,6 +104,28 @@ pub async fn put_off(
     Ok(())
 }
 
+/// Lets a running job wait as if it had not been tried: it needs what is not there yet. apalis finds that
+/// it no longer holds the job and leaves it alone.
+///
+/// # Errors
+/// When the database fails.
+pub async fn postpone(
+    executor: impl PgExecutor<'_>,
+    id: &str,
+    seconds: f64,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE apalis.jobs SET status = 'Pending', lock_by = NULL, lock_at = NULL,
+             attempts = greatest(attempts - 1, 0), run_at = now() + make_interval(secs => $2)
+         WHERE id = $1",
+    )
+    .bind(id)
+    .bind(seconds)
+    .execute(executor)
+    .await?;
+    Ok(())
+}
+
 /// Hands a running job back as if it had never been taken: the process stops. apalis finds that it no
 /// longer holds the job and leaves it alone.
 ///

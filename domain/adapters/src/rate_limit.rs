@@ -4,7 +4,7 @@
 //! rate algorithm). With Redis all processes share one bucket; without it, or while it is away, each
 //! process has its own.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,8 +39,19 @@ pub enum Bucket {
     Replies(UserId),
     /// Any other call of this user.
     Calls(UserId),
-    /// A failed authentication from this address.
+    /// A failed authentication from this network, see [`network`].
     FailedAuthentications(IpAddr),
+}
+
+/// What an address is counted as: itself, or of IPv6 the /64 that one customer has.
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let network = address.to_bits() >> 64 << 64;
+            Ipv6Addr::from_bits(network).into()
+        }
+        address @ IpAddr::V4(_) => address,
+    }
 }
 
 impl Bucket {
@@ -48,7 +59,7 @@ impl Bucket {
         match self {
             Self::Replies(user) => format!("companion:limit:replies:{user}"),
             Self::Calls(user) => format!("companion:limit:calls:{user}"),
-            Self::FailedAuthentications(address) => format!("companion:limit:failed:{address}"),
+            Self::FailedAuthentications(network) => format!("companion:limit:failed:{network}"),
         }
     }
 }
@@ -157,6 +168,15 @@ mod tests {
     use companion_domain::ids::derived;
 
     use super::*;
+
+    #[test]
+    fn one_customers_addresses_are_counted_together() {
+        let of = |text: &str| network(text.parse().expect(text)).to_string();
+        assert_eq!(of("2001:db8:1:2:aaaa::1"), of("2001:db8:1:2:bbbb::2"));
+        assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
+        assert_eq!(of("::ffff:192.0.2.1"), "192.0.2.1");
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+    }
 
     #[tokio::test]
     async fn a_bucket_holds_a_minutes_worth_for_each_user() {

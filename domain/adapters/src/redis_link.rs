@@ -1,8 +1,8 @@
 //! Redis, which the processes share: one connection, and whether it answers.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{Cmd, FromRedisValue, RedisError, RedisResult, ScriptInvocation};
@@ -12,11 +12,16 @@ use crate::config::Config;
 /// How long Redis may take before the process does without it.
 const TIMEOUT: Duration = Duration::from_millis(500);
 
+/// How long it is left alone after it failed.
+const LEFT_ALONE: Duration = Duration::from_secs(1);
+
 /// A connection to Redis that mends itself. Cheap to clone.
 #[derive(Clone)]
 pub struct RedisLink {
     connection: ConnectionManager,
     up: Arc<AtomicBool>,
+    /// When it last failed: it is left alone for a moment then, as each try takes its time.
+    failed: Arc<Mutex<Option<Instant>>>,
 }
 
 /// Why Redis can't be used.
@@ -46,6 +51,7 @@ impl RedisLink {
         Ok(Some(Self {
             connection,
             up: Arc::new(AtomicBool::new(true)),
+            failed: Arc::default(),
         }))
     }
 
@@ -54,9 +60,8 @@ impl RedisLink {
     /// # Errors
     /// What Redis or the way to it says.
     pub async fn run<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
-        let answer = command.query_async(&mut self.connection.clone()).await;
-        self.note(answer.as_ref().err());
-        answer
+        self.ask(command.query_async(&mut self.connection.clone()))
+            .await
     }
 
     /// Runs several commands, sent together.
@@ -64,9 +69,8 @@ impl RedisLink {
     /// # Errors
     /// What Redis or the way to it says.
     pub async fn run_all<T: FromRedisValue>(&self, commands: &redis::Pipeline) -> RedisResult<T> {
-        let answer = commands.query_async(&mut self.connection.clone()).await;
-        self.note(answer.as_ref().err());
-        answer
+        self.ask(commands.query_async(&mut self.connection.clone()))
+            .await
     }
 
     /// Runs a script, as one step.
@@ -77,18 +81,34 @@ impl RedisLink {
         &self,
         script: &ScriptInvocation<'_>,
     ) -> RedisResult<T> {
-        let answer = script.invoke_async(&mut self.connection.clone()).await;
-        self.note(answer.as_ref().err());
-        answer
+        self.ask(script.invoke_async(&mut self.connection.clone()))
+            .await
     }
 
     /// Whether Redis answers.
     pub async fn ping(&self) -> bool {
-        self.run::<String>(&redis::cmd("PING")).await.is_ok()
+        let ping = redis::cmd("PING");
+        let answer: RedisResult<String> = ping.query_async(&mut self.connection.clone()).await;
+        self.note(answer.as_ref().err());
+        answer.is_ok()
+    }
+
+    async fn ask<T>(&self, answer: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
+        let failed = *self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        if failed.is_some_and(|at| at.elapsed() < LEFT_ALONE) {
+            return Err((redis::ErrorKind::Io, "Redis did not answer a moment ago").into());
+        }
+        let answer = answer.await;
+        self.note(answer.as_ref().err());
+        answer
     }
 
     /// Says once that Redis is gone, and once that it is back.
     fn note(&self, error: Option<&RedisError>) {
+        let failed = error
+            .is_some_and(RedisError::is_io_error)
+            .then(Instant::now);
+        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = failed;
         match error {
             Some(error) if self.up.swap(false, Ordering::Relaxed) => {
                 tracing::error!(

@@ -4,7 +4,7 @@
 //! events become visible. The feed goes by (transaction id, position) and stops before the oldest
 //! transaction that still runs: no event can later appear behind a checkpoint.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use companion_domain::events::Recorded;
 use sqlx::PgConnection;
@@ -17,6 +17,9 @@ use crate::vault::Vault;
 pub const READ_MODELS: &str = "read_models";
 /// The subscription that turns events into jobs.
 pub const RELAY: &str = "relay";
+
+/// A page ends when its payloads are so large together, bytes: its transaction is to be short.
+const MAX_BYTES: usize = 1 << 20;
 
 /// How far a subscription has read. The beginning of the log by default.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -118,7 +121,7 @@ pub async fn read_page(
     after: Checkpoint,
     limit: i64,
 ) -> Result<Page, ReadError> {
-    let rows: Vec<EventRow> = sqlx::query_as(
+    let mut rows: Vec<EventRow> = sqlx::query_as(
         select_events!(
             "WHERE (e.xid, e.position) > ($1::text::xid8, $2) AND e.xid < pg_snapshot_xmin(pg_current_snapshot())
              ORDER BY e.xid, e.position LIMIT $3"
@@ -129,34 +132,45 @@ pub async fn read_page(
     .bind(limit)
     .fetch_all(&mut *connection)
     .await?;
-    let full = i64::try_from(rows.len()).is_ok_and(|read| read == limit);
+    let mut full = i64::try_from(rows.len()).is_ok_and(|read| read == limit);
+    let mut bytes = 0;
+    let fits = rows.iter().take_while(|row| {
+        let room = bytes < MAX_BYTES;
+        bytes += row.payload.len();
+        room
+    });
+    let fitting = fits.count();
+    full |= fitting < rows.len();
+    rows.truncate(fitting);
     let next = rows.last().map_or(after, |row| Checkpoint {
         xid: row.xid,
         position: row.position,
     });
-    let alive = hold_keys(connection, &rows).await?;
+    let keys = hold_keys(connection, &rows).await?;
+    // Those of a key that is gone, and of a former life of a user, can't be opened any more.
+    let readable = |row: &EventRow| keys.get(&row.user_id) == Some(&row.key_id);
+    let rows = rows.into_iter().filter(readable).collect();
     let events = event_store::open(vault, connection, rows)
         .await?
         .into_iter()
         .flatten()
-        .filter(|recorded| alive.contains(&recorded.user.0))
         .collect();
     Ok(Page { events, next, full })
 }
 
-/// Which users of a page still have a key, in the database and not in a cache; none of them can be
-/// erased before the transaction has ended.
+/// The keys of a page's users as the database has them now, not a cache; none of them can be erased
+/// before the transaction has ended.
 async fn hold_keys(
     connection: &mut PgConnection,
     rows: &[EventRow],
-) -> Result<HashSet<Uuid>, sqlx::Error> {
+) -> Result<HashMap<Uuid, Uuid>, sqlx::Error> {
     let users: HashSet<Uuid> = rows.iter().map(|row| row.user_id).collect();
     let users: Vec<Uuid> = users.into_iter().collect();
-    let alive: Vec<Uuid> = sqlx::query_scalar(
-        "SELECT user_id FROM user_keys WHERE user_id = ANY($1) ORDER BY user_id FOR KEY SHARE",
+    let keys: Vec<(Uuid, Uuid)> = sqlx::query_as(
+        "SELECT user_id, key_id FROM user_keys WHERE user_id = ANY($1) ORDER BY user_id FOR KEY SHARE",
     )
     .bind(users)
     .fetch_all(connection)
     .await?;
-    Ok(alive.into_iter().collect())
+    Ok(keys.into_iter().collect())
 }

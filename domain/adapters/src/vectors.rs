@@ -4,9 +4,10 @@ use std::collections::HashMap;
 
 use companion_domain::ids::UserId;
 use pgvector::Vector as Pgvector;
-use sqlx::PgExecutor;
+use sqlx::{PgExecutor, PgPool};
 
 use crate::embedder::{EmbedError, Embedder, Vector, content_hash};
+use crate::subscription::{READ_MODELS, RELAY};
 
 /// Which of these hashes have a vector already.
 ///
@@ -113,11 +114,11 @@ pub async fn keep(
     Ok(())
 }
 
-/// Throws away vectors that no message that can be found and no memory, past ones too, has any more.
+/// Notes that vectors may not be needed any more, see [`sweep`].
 ///
 /// # Errors
 /// When the database fails.
-pub async fn forget_unused(
+pub async fn mark_unused(
     executor: impl PgExecutor<'_>,
     user: UserId,
     hashes: &[Vec<u8>],
@@ -126,15 +127,65 @@ pub async fn forget_unused(
         return Ok(());
     }
     sqlx::query(
-        "DELETE FROM vectors v WHERE v.user_id = $1 AND v.content_hash = ANY($2)
-           AND NOT EXISTS (SELECT FROM messages m
-                           WHERE m.user_id = $1 AND m.content_hash = v.content_hash AND m.searchable)
-           AND NOT EXISTS (SELECT FROM memories m WHERE m.user_id = $1 AND m.content_hash = v.content_hash)
-           AND NOT EXISTS (SELECT FROM past_memories m WHERE m.user_id = $1 AND m.content_hash = v.content_hash)",
+        "INSERT INTO vectors_to_sweep (user_id, content_hash) SELECT $1, h FROM unnest($2::bytea[]) AS h
+         ON CONFLICT DO NOTHING",
     )
     .bind(user.0)
     .bind(hashes)
     .execute(executor)
     .await?;
     Ok(())
+}
+
+/// Throws away noted vectors that no message that can be found and no memory, past ones too, has any
+/// more. Only of users of whom nothing is under way: no event that a subscription has yet to read, and
+/// no embedding job. What is told again meanwhile is embedded again.
+///
+/// # Errors
+/// When the database fails; then nothing was thrown away.
+pub async fn sweep(pool: &PgPool) -> Result<(), sqlx::Error> {
+    let waiting: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM vectors_to_sweep)")
+        .fetch_one(pool)
+        .await?;
+    if !waiting {
+        return Ok(());
+    }
+    let mut transaction = pool.begin().await?;
+    // Neither subscription moves while this looks and deletes.
+    let behind: Vec<(String, i64)> = sqlx::query_as(
+        "SELECT xid::text, position FROM checkpoints WHERE subscription IN ($1, $2) ORDER BY subscription FOR UPDATE",
+    )
+    .bind(READ_MODELS)
+    .bind(RELAY)
+    .fetch_all(&mut *transaction)
+    .await?;
+    let (xids, positions): (Vec<String>, Vec<i64>) = behind.into_iter().unzip();
+    sqlx::query(
+        "WITH quiet AS (
+             SELECT s.user_id, s.content_hash FROM vectors_to_sweep s
+             WHERE NOT EXISTS (
+                 SELECT FROM unnest($1::text[], $2::bigint[]) AS c (xid, position)
+                 WHERE EXISTS (SELECT FROM events e
+                               WHERE e.user_id = s.user_id AND (e.xid, e.position) > (c.xid::xid8, c.position)))
+               AND NOT EXISTS (SELECT FROM apalis.jobs j
+                               WHERE j.job_type = 'embed' AND j.status IN ('Pending', 'Queued', 'Running', 'Failed')
+                                 AND convert_from(j.job, 'UTF8')::jsonb ->> 'user' = s.user_id::text)
+             LIMIT 10000
+         ), gone AS (
+             DELETE FROM vectors v USING quiet q
+             WHERE v.user_id = q.user_id AND v.content_hash = q.content_hash
+               AND NOT EXISTS (SELECT FROM messages m WHERE m.user_id = v.user_id
+                               AND m.content_hash = v.content_hash AND m.searchable)
+               AND NOT EXISTS (SELECT FROM memories m WHERE m.user_id = v.user_id AND m.content_hash = v.content_hash)
+               AND NOT EXISTS (SELECT FROM past_memories m WHERE m.user_id = v.user_id
+                               AND m.content_hash = v.content_hash)
+         )
+         DELETE FROM vectors_to_sweep s USING quiet q
+         WHERE s.user_id = q.user_id AND s.content_hash = q.content_hash",
+    )
+    .bind(xids)
+    .bind(positions)
+    .execute(&mut *transaction)
+    .await?;
+    transaction.commit().await
 }

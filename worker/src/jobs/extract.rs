@@ -5,12 +5,12 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use chrono::Utc;
 use chrono_tz::Tz;
 use companion_adapters::config::ExtractionMode;
 use companion_adapters::embedder::{Vector, content_hash};
-use companion_adapters::event_store::{AppendError, Expected};
+use companion_adapters::event_store::{AppendError, Expected, Life};
 use companion_adapters::llm::{Answer, LlmFailure, Sampling};
 use companion_adapters::queue::{self, ExtractJob};
 use companion_adapters::{memories, messages, vectors};
@@ -27,10 +27,12 @@ use companion_domain::ids::StreamId;
 use companion_domain::prompt::PromptMessage;
 use serde_json::{Value, json};
 
-use super::{Context, Job};
+use super::{Behind, Context, Job};
 
 /// How many known memories the LLM is told.
 const MAX_KNOWN: usize = 20;
+/// How many events of a conversation are looked at for one portion.
+const LOOK_AHEAD: i64 = 100;
 /// The most tokens of the LLM's answer.
 const MAX_ANSWER_TOKENS: u32 = 1_500;
 /// How often an append is tried against a moving memory stream.
@@ -51,9 +53,14 @@ impl Job for ExtractJob {
             context,
             attempt,
         };
+        let life = match context.core.store.life(self.user).await {
+            // Erased: there is nobody to remember anything about.
+            Err(AppendError::NoUser) => return Ok(()),
+            life => life?,
+        };
         while let Some(portion) = extraction.next_portion().await? {
             let found = extraction.find(&portion).await?;
-            extraction.append(&portion, found).await?;
+            extraction.append(life.clone(), &portion, found).await?;
             if portion.is_last {
                 break;
             }
@@ -102,10 +109,9 @@ impl Extraction<'_> {
         if cursor >= self.job.through_version {
             return Ok(None);
         }
-        let tail = core
-            .store
-            .read_stream(&StreamId::conversation(self.job.conversation), cursor)
-            .await?;
+        let stream = StreamId::conversation(self.job.conversation);
+        let tail = core.store.read_some(&stream, cursor, LOOK_AHEAD).await?;
+        let more = i64::try_from(tail.len()).is_ok_and(|read| read == LOOK_AHEAD);
         if self.is_still_talking(&tail) {
             return Ok(None);
         }
@@ -114,7 +120,7 @@ impl Extraction<'_> {
             messages: Vec::new(),
             after_version: cursor,
             through_version: cursor,
-            is_last: true,
+            is_last: !more,
         };
         let together = (TOGETHER >> (self.attempt - 1).min(8)).max(1);
         let mut characters = 0;
@@ -133,7 +139,8 @@ impl Extraction<'_> {
             portion.messages.extend(said);
             portion.through_version = recorded.version;
         }
-        Ok((!portion.messages.is_empty()).then_some(portion))
+        // A long stretch without a word of the user is passed over, and noted as read.
+        Ok((!portion.messages.is_empty() || more).then_some(portion))
     }
 
     /// Whether the conversation went on since this job was made, so that the job of its latest turn
@@ -162,6 +169,9 @@ impl Extraction<'_> {
             ..Metadata::default()
         };
         let (extracted, method, fallback) = match config.extraction_mode {
+            _ if portion.messages.is_empty() => {
+                (Extracted::default(), ExtractionMethod::None, None)
+            }
             ExtractionMode::Heuristic => (
                 by_patterns(&portion.messages),
                 ExtractionMethod::Heuristic,
@@ -320,7 +330,7 @@ impl Extraction<'_> {
         Ok(known)
     }
 
-    async fn append(&self, portion: &Portion, found: Found) -> anyhow::Result<()> {
+    async fn append(&self, life: Life, portion: &Portion, found: Found) -> anyhow::Result<()> {
         let core = &self.context.core;
         let stream = StreamId::memory(self.job.user);
         for _ in 0..TRIES {
@@ -336,7 +346,8 @@ impl Extraction<'_> {
             let events = self.events(portion, &found, decision);
             match core
                 .store
-                .append(
+                .append_in(
+                    life.clone(),
                     &stream,
                     self.job.user,
                     Expected::Version(version),
@@ -430,10 +441,7 @@ impl Extraction<'_> {
                 return Ok(());
             }
             if begun.elapsed() > PROJECTED_WITHIN {
-                return Err(anyhow::anyhow!(
-                    "version {version} of the memories is not projected yet"
-                ))
-                .context("the projection is behind");
+                return Err(Behind.into());
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }

@@ -38,6 +38,11 @@ const FINISH_WITHIN: Duration = Duration::from_secs(2);
 /// Embedding jobs at once: one is prepared while the model works on another.
 const EMBED_CONCURRENCY: usize = 2;
 
+/// A job needs what is not projected yet. It waits, and that is no failure of it.
+#[derive(Debug, thiserror::Error)]
+#[error("the projection is behind")]
+pub(crate) struct Behind;
+
 /// Rings when jobs were inserted by this process.
 #[derive(Clone, Default)]
 pub(crate) struct Bell(watch::Sender<()>);
@@ -200,6 +205,10 @@ async fn perform<J: Job>(
         };
         let performed = performed.unwrap_or_else(|_| Err(anyhow::anyhow!("the job panicked")));
         let Err(error) = performed else { return Ok(()) };
+        if error.is::<Behind>() {
+            queue::postpone(&context.core.derived, &id.to_string(), FIRST_RETRY_SECONDS).await?;
+            return Err("the job waits for the projection".into());
+        }
         tracing::warn!(
             queue = J::QUEUE,
             attempt = attempts,

@@ -103,7 +103,7 @@ settings! {
             "The database: PostgreSQL 15 or newer with pgvector. `companion-api`, `companion-worker` and production need it.");
         REDIS_URL(Means("buffers live in the process"), "a URL that begins with redis://",
             "redis://localhost:6379/0",
-            "Where short-term buffers are shared between processes.");
+            "Where processes share short-term buffers, rate limits and the texts of running replies.");
     }
     "Chat model" {
         LM_STUDIO_BASE_URL(Is("http://localhost:1234/v1"), "a URL that begins with http:// or https://",
@@ -132,7 +132,7 @@ settings! {
         LONG_TERM_MEMORY_TOP_K(Is("5"), "a whole number from 0 to 100", "10",
             "How many memories a prompt may hold; 0 recalls none.");
         MEMORY_SIMILARITY_THRESHOLD(Is("0.15"), "a number from 0 to 1", "0.3",
-            "The least cosine similarity of a recalled memory.");
+            "The least score of a recalled memory: similarity of meaning and of words together.");
         MEMORY_HALF_LIFE_DAYS_FACT(Is("365"), "a number of days above 0", "730",
             "After so many days the importance of a fact has halved.");
         MEMORY_HALF_LIFE_DAYS_PREFERENCE(Is("180"), "a number of days above 0", "365",
