@@ -1,5 +1,6 @@
-//! Turns: requests with the same idempotency key are taken in one after the other, so that those
-//! which only attach to what the first has begun take no token and no room from anybody.
+//! Turns: what one user asks for is done one after the other. Requests with the same idempotency key,
+//! so that those which only attach to what the first has begun take no token and no room from anybody;
+//! summaries, so that nobody keeps the LLM to themselves.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};

@@ -17,7 +17,7 @@ const MESSAGE: &str =
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Where the service is, for example https://companion.example.org
+    /// Where the service is, for example `https://companion.example.org`
     url: String,
     /// A bearer token
     #[arg(long, env = "COMPANION_TOKEN", hide_env_values = true, conflicts_with_all = ["api_key", "user"])]

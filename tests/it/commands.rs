@@ -3,14 +3,22 @@
 use chrono::{TimeDelta, Utc};
 use companion_adapters::config::Config;
 use companion_adapters::tokens::{Tokens, Verified};
-use companion_tests::app::Variables;
+use companion_tests::app::{App, Variables};
 use companion_tests::eventually::within;
-use companion_tests::process::command;
+use companion_tests::process::{command, free_port};
+use reqwest::Method;
 
-/// Runs `companion token` to its end: its exit code, and what it wrote to either stream.
+use crate::steps::expect;
+
 async fn token(variables: &Variables, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let arguments = [&["token"], arguments].concat();
+    companion(variables, &arguments).await
+}
+
+/// Runs `companion` to its end: its exit code, and what it wrote to either stream.
+async fn companion(variables: &Variables, arguments: &[&str]) -> (Option<i32>, String, String) {
     let mut command = command("companion", variables);
-    let ended = command.arg("token").args(arguments).output();
+    let ended = command.args(arguments).output();
     let output = within("the command to end", ended).await.unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (
@@ -92,4 +100,66 @@ async fn a_token_that_can_not_be_made_is_refused_in_one_line() {
             "{stderr}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_key_is_issued_listed_and_revoked_while_the_service_runs() {
+    let app = App::start().await;
+    let run = async |arguments: &[&str]| {
+        let arguments = [&["apikey"], arguments].concat();
+        companion(&app.variables, &arguments).await
+    };
+    let issue = ["issue", "--user", "alice", "--name", "my \u{1b}[31mlaptop"];
+    let (code, key, told) = run(&issue).await;
+    assert_eq!(code, Some(0), "{told}");
+    let key = key.strip_suffix('\n').unwrap().to_owned();
+    assert!(!told.contains(&key), "shown once: {told}");
+    let list = async |status| {
+        let request = app.request(Method::GET, "/conversations");
+        expect(request.header("X-API-Key", &key), status).await
+    };
+    list(200).await;
+    let (code, listed, _) = run(&["list", "--user", "alice"]).await;
+    assert_eq!(code, Some(0));
+    let (id, _) = listed.split_once(' ').unwrap();
+    assert!(key.starts_with(&format!("ck_{id}_")), "{listed}");
+    assert!(
+        listed.contains("laptop") && !listed.contains('\u{1b}'),
+        "{listed:?}"
+    );
+    assert_eq!(run(&["revoke", id]).await.0, Some(0));
+    list(401).await;
+    let (code, stdout, stderr) = run(&["revoke", id]).await;
+    assert_eq!((code, stdout.as_str()), (Some(1), ""));
+    assert!(stderr.contains("companion apikey list"), "{stderr}");
+    assert_eq!(run(&["list", "--user", "alice"]).await.1, "");
+}
+
+#[tokio::test]
+async fn a_deployed_service_is_tried_from_outside_and_leaves_nothing_behind() {
+    let app = App::start().await;
+    let (_home, variables) = home();
+    let url = app.url("");
+    let check = ["check", &url, "--user", "visitor"];
+    let (code, said, _) = companion(&variables, &check).await;
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(
+        said.lines().filter(|line| line.starts_with("ok ")).count(),
+        6,
+        "{said}"
+    );
+    assert_eq!(app.get("visitor", "/conversations").await.1["total"], 0);
+
+    app.llm.stop().await;
+    let (code, said, _) = companion(&variables, &check).await;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("FAIL  a reply streams") && said.contains("llm_unavailable"),
+        "{said}"
+    );
+
+    let nowhere = format!("http://127.0.0.1:{}", free_port());
+    let (code, said, _) = companion(&variables, &["check", &nowhere, "--user", "visitor"]).await;
+    assert_eq!(code, Some(1));
+    assert!(said.contains("FAIL  health"), "{said}");
 }

@@ -10,6 +10,7 @@ pub(crate) mod import;
 pub(crate) mod memories;
 pub(crate) mod replies;
 pub(crate) mod reply;
+pub(crate) mod sending;
 pub(crate) mod sse;
 pub(crate) mod summary;
 pub(crate) mod users;

@@ -18,8 +18,11 @@ use crate::app::App;
 use crate::auth::Caller;
 use crate::code::Code;
 use crate::error::Problem;
+use crate::owned;
 
 /// How often the LLM is asked when the conversation is reset or summarised by others meanwhile.
+/// What the summaries of a user take turns under. No idempotency key has a space.
+const SUMMARIES: &str = "the summaries";
 const TRIES: usize = 3;
 /// How cautious the LLM is to be: a summary is no place for ideas.
 const TEMPERATURE: f32 = 0.2;
@@ -55,6 +58,9 @@ impl SummaryCommands {
         id: Path<Uuid>,
     ) -> Result<Json<SummaryView>, Problem> {
         let (user, id) = (caller.user, ConversationId(id.0));
+        owned::conversation(&app.core, user, id).await?;
+        // One at a time for each user: the LLM has others to serve.
+        let _turn = app.turns.wait(user, SUMMARIES).await;
         for _ in 0..TRIES {
             let mut state = Conversation::default();
             read_on(&app.core, id, &mut state).await?;
