@@ -4,7 +4,7 @@ use chrono::{TimeDelta, Utc};
 use companion_adapters::config::Config;
 use companion_adapters::tokens::{Tokens, Verified};
 use companion_tests::app::{App, Variables};
-use companion_tests::eventually::within;
+use companion_tests::eventually::{eventually, within};
 use companion_tests::process::{command, free_port};
 use reqwest::Method;
 
@@ -138,6 +138,14 @@ async fn a_key_is_issued_listed_and_revoked_while_the_service_runs() {
 #[tokio::test]
 async fn a_deployed_service_is_tried_from_outside_and_leaves_nothing_behind() {
     let app = App::start().await;
+    eventually(|| async {
+        let (_, health) = app.get("visitor", "/health").await;
+        match health["workers"]["running"].as_i64() {
+            Some(1..) => Ok(()),
+            _ => Err(health.to_string()),
+        }
+    })
+    .await;
     let (_home, variables) = home();
     let url = app.url("");
     let check = ["check", &url, "--user", "visitor"];

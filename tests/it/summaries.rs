@@ -6,6 +6,8 @@ use companion_tests::app::App;
 use companion_tests::llm::{Behaviour, Gate};
 use serde_json::{Value, json};
 
+use crate::steps::another;
+
 /// A service whose LLM is asked for replies and summaries only.
 async fn start() -> App {
     App::start_with(&[("MEMORY_EXTRACTION_METHOD", "heuristic")]).await
@@ -171,14 +173,37 @@ async fn what_is_said_meanwhile_is_left_to_the_next_summary() {
 }
 
 #[tokio::test]
-async fn of_two_summaries_at_once_one_is_kept() {
+async fn who_asks_twice_for_a_summary_waits_and_the_llm_is_asked_once() {
     let app = start().await;
+    let conversation = app.chat("alice", "First", None).await.conversation_id;
+    let gate = gated(&app, "The only one.");
+    let (first, second, ()) = tokio::join!(
+        summarise(&app, &conversation),
+        summarise(&app, &conversation),
+        async {
+            gate.reached().await;
+            gate.open_all();
+        }
+    );
+    let mut cached = [first, second].map(|(status, answer)| {
+        assert_eq!((status, &answer["summary"]), (200, &json!("The only one.")));
+        answer["cached"].as_bool()
+    });
+    cached.sort_unstable();
+    assert_eq!(cached, [Some(false), Some(true)]);
+    assert_eq!(app.llm.extraction_requests().len(), 1);
+}
+
+#[tokio::test]
+async fn of_two_summaries_at_once_in_two_processes_one_is_kept() {
+    let app = start().await;
+    let other = another(&app).await;
     let conversation = app.chat("alice", "First", None).await.conversation_id;
     let gate = gated(&app, "The slow one.");
     let ((status, slow), ()) = tokio::join!(summarise(&app, &conversation), async {
         gate.reached().await;
         app.llm.extraction("The quick one.");
-        let (_, quick) = summarise(&app, &conversation).await;
+        let (_, quick) = summarise(&other, &conversation).await;
         assert_eq!(quick["cached"], false);
         gate.open_all();
     });
