@@ -172,6 +172,12 @@ impl Problem {
         self
     }
 
+    pub(crate) fn headers(self, headers: &header::HeaderMap) -> Self {
+        headers.iter().fold(self, |problem, (name, value)| {
+            problem.header(name.clone(), value.to_str().unwrap_or_default())
+        })
+    }
+
     /// What an error of the framework is to the caller.
     pub(crate) fn of(error: &poem::Error) -> Self {
         if let Some(problem) = error.downcast_ref::<Self>() {

@@ -3,13 +3,11 @@
 use companion_adapters::core::Core;
 use companion_domain::ids::ConversationId;
 use companion_domain::prompt::{self, Ingredients};
-use poem::http::header::{CACHE_CONTROL, HeaderName};
 use poem::web::Data;
 use poem::{IntoResponse, Request, Response};
 use poem_openapi::param::Header;
 use poem_openapi::payload::{Json, Payload};
-use poem_openapi::registry::{MetaHeader, MetaMediaType, MetaResponse, MetaResponses, Registry};
-use poem_openapi::types::Type;
+use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, Registry};
 use poem_openapi::{ApiResponse, Object, OpenApi};
 use serde_json::{Value, json};
 use tracing::Instrument;
@@ -20,7 +18,7 @@ use crate::auth::Caller;
 use crate::body::JsonBody;
 use crate::code::Code;
 use crate::commands::sending::{self, IDEMPOTENCY_KEY, Key, Said};
-use crate::commands::sse::{Place, ReplyStream};
+use crate::commands::sse::{self, Place, ReplyStream};
 use crate::error::Problem;
 use crate::following::Followed;
 use crate::replies::Outcome;
@@ -110,9 +108,7 @@ impl ChatApi {
             (_, Outcome::Failed { code, message }) => {
                 let (conversation, reply_id) = (reply.conversation_id.0, reply.reply_id.0);
                 let problem = Problem::reply_failed(code, message, conversation, reply_id);
-                Err(headers(&reply)
-                    .into_iter()
-                    .fold(problem, |p, (name, value)| p.header(name, value)))
+                Err(problem.headers(&sse::headers(&reply)))
             }
             (text, outcome) => {
                 let whole = Some((text, outcome));
@@ -172,40 +168,6 @@ fn check(core: &Core, request: ChatRequest) -> Result<Said, Problem> {
     })
 }
 
-/// The headers of every answer, whole or streamed.
-pub(crate) fn headers(reply: &Followed) -> [(HeaderName, String); 4] {
-    [
-        (CACHE_CONTROL, "no-cache".to_owned()),
-        (
-            HeaderName::from_static("x-accel-buffering"),
-            "no".to_owned(),
-        ),
-        (
-            HeaderName::from_static("x-conversation-id"),
-            reply.conversation_id.to_string(),
-        ),
-        (
-            HeaderName::from_static("x-reply-id"),
-            reply.reply_id.to_string(),
-        ),
-    ]
-}
-
-/// Those of them that the documentation names.
-pub(crate) fn documented_headers() -> Vec<MetaHeader> {
-    let documented = |name: &str, description: &str| MetaHeader {
-        name: name.to_owned(),
-        description: Some(description.to_owned()),
-        required: true,
-        deprecated: false,
-        schema: Uuid::schema_ref(),
-    };
-    vec![
-        documented("X-Conversation-Id", "The conversation."),
-        documented("X-Reply-Id", "The reply."),
-    ]
-}
-
 /// The answer to a message: a stream, or the whole reply.
 pub(crate) struct ChatResponse {
     reply: Followed,
@@ -214,27 +176,20 @@ pub(crate) struct ChatResponse {
 
 impl IntoResponse for ChatResponse {
     fn into_response(self) -> Response {
-        let headers = headers(&self.reply);
-        let mut response = match self.whole {
-            None => ReplyStream {
+        let Some((response, outcome)) = self.whole else {
+            let stream = ReplyStream {
                 reply: self.reply,
                 from: Place::At(0),
-            }
-            .into_response(),
-            Some((response, outcome)) => {
-                let answer = ChatAnswer {
-                    response,
-                    conversation_id: self.reply.conversation_id.0,
-                    cancelled: (outcome == Outcome::Cancelled).then_some(true),
-                };
-                Json(answer).into_response()
-            }
+            };
+            return stream.into_response();
         };
-        for (name, value) in headers {
-            if let Ok(value) = value.parse() {
-                response.headers_mut().insert(name, value);
-            }
-        }
+        let answer = ChatAnswer {
+            response,
+            conversation_id: self.reply.conversation_id.0,
+            cancelled: (outcome == Outcome::Cancelled).then_some(true),
+        };
+        let mut response = Json(answer).into_response();
+        response.headers_mut().extend(sse::headers(&self.reply));
         response
     }
 }
@@ -256,7 +211,7 @@ impl ApiResponse for ChatResponse {
                         schema: Json::<ChatAnswer>::schema_ref(),
                     },
                 ],
-                headers: documented_headers(),
+                headers: sse::documented_headers(),
             }],
         }
     }

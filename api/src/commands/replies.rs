@@ -7,18 +7,16 @@ use companion_adapters::event_store::{AppendError, Expected};
 use companion_adapters::{cancellation, messages, progress};
 use companion_domain::events::Metadata;
 use companion_domain::ids::{ConversationId, ReplyId, StreamId, UserId};
+use poem::Request;
 use poem::web::Data;
-use poem::{IntoResponse, Request, Response};
 use poem_openapi::param::{Header, Path};
-use poem_openapi::payload::{Json, Payload};
-use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, Registry};
-use poem_openapi::{ApiResponse, Object, OpenApi};
+use poem_openapi::payload::Json;
+use poem_openapi::{Object, OpenApi};
 use uuid::Uuid;
 
 use crate::app::App;
 use crate::auth::Caller;
 use crate::code::Code;
-use crate::commands::chat;
 use crate::commands::sse::{Place, ReplyStream};
 use crate::error::Problem;
 use crate::following::{self, Followed};
@@ -60,7 +58,7 @@ impl RepliesApi {
         /// The `id` of the last event that was received.
         #[oai(name = "Last-Event-ID")]
         _last_event_id: Header<Option<String>>,
-    ) -> Result<FollowResponse, Problem> {
+    ) -> Result<ReplyStream, Problem> {
         let reply_id = ReplyId(id.0);
         let reply = Followed::find(&app, caller.user, reply_id).await?;
         let last = header::only(request, LAST_EVENT_ID).map_err(|_| Code::UnknownEventId)?;
@@ -71,7 +69,7 @@ impl RepliesApi {
         if matches!(from, Place::At(bytes) if !reply.reaches(bytes)) {
             return Err(Code::UnknownEventId.into());
         }
-        Ok(FollowResponse { reply, from })
+        Ok(ReplyStream { reply, from })
     }
 
     /// Stop a reply
@@ -161,49 +159,5 @@ async fn end_as_cancelled(
             Err(AppendError::Conflict { .. }) => core.buffer.forget(conversation).await,
             Err(error) => return Err(error.into()),
         }
-    }
-}
-
-/// A reply, streamed from a place in its text.
-pub(crate) struct FollowResponse {
-    reply: Followed,
-    from: Place,
-}
-
-impl IntoResponse for FollowResponse {
-    fn into_response(self) -> Response {
-        let headers = chat::headers(&self.reply);
-        let stream = ReplyStream {
-            reply: self.reply,
-            from: self.from,
-        };
-        let mut response = stream.into_response();
-        for (name, value) in headers {
-            if let Ok(value) = value.parse() {
-                response.headers_mut().insert(name, value);
-            }
-        }
-        response
-    }
-}
-
-impl ApiResponse for FollowResponse {
-    fn meta() -> MetaResponses {
-        MetaResponses {
-            responses: vec![MetaResponse {
-                description: "The reply, as a stream of events.",
-                status: Some(200),
-                status_range: None,
-                content: vec![MetaMediaType {
-                    content_type: ReplyStream::CONTENT_TYPE,
-                    schema: ReplyStream::schema_ref(),
-                }],
-                headers: chat::documented_headers(),
-            }],
-        }
-    }
-
-    fn register(registry: &mut Registry) {
-        <ReplyStream as Payload>::register(registry);
     }
 }

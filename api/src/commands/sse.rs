@@ -4,12 +4,15 @@ use std::time::Duration;
 
 use companion_domain::ids::{ConversationId, ReplyId};
 use futures_util::stream;
+use poem::http::{HeaderMap, HeaderValue, header};
 use poem::web::sse::Event;
 use poem::{Body, IntoResponse, Response};
-use poem_openapi::Object;
 use poem_openapi::payload::Payload;
-use poem_openapi::registry::{MetaSchemaRef, Registry};
+use poem_openapi::registry::{
+    MetaHeader, MetaMediaType, MetaResponse, MetaResponses, MetaSchemaRef, Registry,
+};
 use poem_openapi::types::Type;
+use poem_openapi::{ApiResponse, Object};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -102,6 +105,58 @@ impl Payload for ReplyStream {
     }
 }
 
+impl ApiResponse for ReplyStream {
+    fn meta() -> MetaResponses {
+        MetaResponses {
+            responses: vec![MetaResponse {
+                description: "The reply, as a stream of events.",
+                status: Some(200),
+                status_range: None,
+                content: vec![MetaMediaType {
+                    content_type: Self::CONTENT_TYPE,
+                    schema: Self::schema_ref(),
+                }],
+                headers: documented_headers(),
+            }],
+        }
+    }
+
+    fn register(registry: &mut Registry) {
+        <Self as Payload>::register(registry);
+    }
+}
+
+/// The headers of every answer with a reply, streamed or whole.
+pub(crate) fn headers(reply: &Followed) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    for (name, id) in [
+        ("x-conversation-id", reply.conversation_id.to_string()),
+        ("x-reply-id", reply.reply_id.to_string()),
+    ] {
+        if let Ok(id) = id.parse() {
+            headers.insert(name, id);
+        }
+    }
+    headers
+}
+
+/// Those of them that the documentation names.
+pub(crate) fn documented_headers() -> Vec<MetaHeader> {
+    let documented = |name: &str, description: &str| MetaHeader {
+        name: name.to_owned(),
+        description: Some(description.to_owned()),
+        required: true,
+        deprecated: false,
+        schema: Uuid::schema_ref(),
+    };
+    vec![
+        documented("X-Conversation-Id", "The conversation."),
+        documented("X-Reply-Id", "The reply."),
+    ]
+}
+
 /// Where a follower is in the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
@@ -135,6 +190,7 @@ impl Place {
 
 impl IntoResponse for ReplyStream {
     fn into_response(self) -> Response {
+        let headers = headers(&self.reply);
         let start = (self.reply, self.from);
         let frames = stream::unfold(start, |(reply, place)| async move {
             let (frame, place) = match place {
@@ -157,9 +213,11 @@ impl IntoResponse for ReplyStream {
             };
             Some((Ok::<_, std::io::Error>(frame), (reply, place)))
         });
-        Response::builder()
+        let mut response = Response::builder()
             .content_type("text/event-stream")
-            .body(Body::from_bytes_stream(frames))
+            .body(Body::from_bytes_stream(frames));
+        response.headers_mut().extend(headers);
+        response
     }
 }
 

@@ -12,7 +12,7 @@ use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
 use crate::event_store::{Append, AppendError, EventStore, Expected};
-use crate::messages;
+use crate::messages::projection;
 use crate::vault;
 
 const SECRET_BYTES: usize = 32;
@@ -68,7 +68,7 @@ pub async fn issue(
         events: vec![(event.clone().into(), Metadata::default())],
     };
     let also = async |connection: &mut PgConnection| {
-        messages::note_user(&mut *connection, user, Some(external.as_str()), None).await?;
+        projection::note_user(&mut *connection, user, Some(external.as_str()), None).await?;
         take_in(connection, user, &event).await
     };
     store.append_together(user, vec![append], also).await?;

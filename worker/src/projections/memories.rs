@@ -1,6 +1,6 @@
 //! Memories, and how far conversations have been read for them.
 
-use companion_adapters::memories;
+use companion_adapters::memories::projection;
 use companion_domain::events::{Event, Recorded};
 use sqlx::PgConnection;
 
@@ -9,15 +9,19 @@ pub(super) async fn project(
     recorded: &Recorded,
 ) -> Result<(), sqlx::Error> {
     match &recorded.event {
-        Event::MemoryRecorded(event) => memories::record(transaction, recorded, event).await?,
-        Event::MemoryReinforced(event) => memories::reinforce(transaction, recorded, event).await?,
-        Event::MemoryRevised(event) => memories::revise(transaction, recorded, event).await?,
-        Event::MemorySuperseded(event) => memories::supersede(transaction, recorded, event).await?,
-        Event::MemoryForgotten(event) => memories::forget(transaction, recorded, event).await?,
-        Event::MemoriesCleared(event) => memories::clear(transaction, recorded, event).await?,
+        Event::MemoryRecorded(event) => projection::record(transaction, recorded, event).await?,
+        Event::MemoryReinforced(event) => {
+            projection::reinforce(transaction, recorded, event).await?
+        }
+        Event::MemoryRevised(event) => projection::revise(transaction, recorded, event).await?,
+        Event::MemorySuperseded(event) => {
+            projection::supersede(transaction, recorded, event).await?
+        }
+        Event::MemoryForgotten(event) => projection::forget(transaction, recorded, event).await?,
+        Event::MemoriesCleared(event) => projection::clear(transaction, recorded, event).await?,
         Event::ExtractionCompleted(event) => {
             let through = event.through_version;
-            memories::move_cursor(transaction, recorded.user, event.conversation_id, through)
+            projection::move_cursor(transaction, recorded.user, event.conversation_id, through)
                 .await?;
         }
         // Those of other streams.
@@ -37,5 +41,5 @@ pub(super) async fn project(
         | Event::ApiKeyIssued(_)
         | Event::ApiKeyRevoked(_) => return Ok(()),
     }
-    memories::move_stream(transaction, recorded.user, recorded.version).await
+    projection::move_stream(transaction, recorded.user, recorded.version).await
 }

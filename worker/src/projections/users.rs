@@ -1,6 +1,6 @@
 //! Users: the id by which callers name them, and their time zone.
 
-use companion_adapters::messages;
+use companion_adapters::messages::projection;
 use companion_domain::events::{Event, Recorded};
 use sqlx::PgConnection;
 
@@ -10,10 +10,10 @@ pub(super) async fn project(
 ) -> Result<(), sqlx::Error> {
     match &recorded.event {
         Event::UserRegistered(event) => {
-            messages::note_user(transaction, recorded.user, Some(&event.external_id), None).await
+            projection::note_user(transaction, recorded.user, Some(&event.external_id), None).await
         }
         Event::UserMessageReceived(event) => match &event.timezone {
-            Some(zone) => messages::note_user(transaction, recorded.user, None, Some(zone)).await,
+            Some(zone) => projection::note_user(transaction, recorded.user, None, Some(zone)).await,
             None => Ok(()),
         },
         _ => Ok(()),

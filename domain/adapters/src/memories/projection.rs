@@ -1,0 +1,344 @@
+//! How events change the read model of memories, their past states, and how far conversations have
+//! been read for them.
+
+use companion_domain::events::{
+    MemoriesCleared, MemoryForgotten, MemoryRecorded, MemoryReinforced, MemoryRevised,
+    MemorySuperseded, Recorded,
+};
+use companion_domain::ids::{ConversationId, MemoryId, UserId};
+use companion_domain::memory::MemoryKind;
+use sqlx::types::Json;
+use sqlx::{AssertSqlSafe, PgConnection};
+use uuid::Uuid;
+
+use crate::embedder::content_hash;
+use crate::{lexicon, vectors};
+
+/// Takes in a new memory.
+///
+/// # Errors
+/// When the database fails.
+pub async fn record(
+    connection: &mut PgConnection,
+    recorded: &Recorded,
+    event: &MemoryRecorded,
+) -> Result<(), sqlx::Error> {
+    let added = sqlx::query(
+        "INSERT INTO memories (memory_id, user_id, content, content_hash, kind, state, importance, explicit, subject,
+             sources, occurred_at, valid_from, last_reinforced_at, created_at, updated_at, version)
+         VALUES ($1, $2, $3, $4, $5, 'live', $6, $7, $8, $9, $10, $11, $12, $13, $13, $14)
+         ON CONFLICT (memory_id) DO NOTHING",
+    )
+    .bind(event.memory_id.0)
+    .bind(recorded.user.0)
+    .bind(&event.content)
+    .bind(content_hash(&event.content))
+    .bind(event.kind.as_str())
+    .bind(event.importance)
+    .bind(event.explicit)
+    .bind(&event.subject)
+    .bind(Json(&event.sources))
+    .bind(event.occurred_at)
+    .bind(event.valid_from)
+    .bind(event.told_at)
+    .bind(recorded.recorded_at)
+    .bind(recorded.version)
+    .execute(&mut *connection)
+    .await?;
+    if added.rows_affected() == 1 {
+        note_event(connection, recorded, &[event.memory_id.0]).await?;
+        let source = lexicon::Source::Memory;
+        lexicon::index(
+            connection,
+            recorded.user,
+            source,
+            event.memory_id.0,
+            &event.content,
+        )
+        .await?;
+    }
+    Ok(())
+}
+
+/// Takes in that a memory was told again.
+///
+/// # Errors
+/// When the database fails.
+pub async fn reinforce(
+    connection: &mut PgConnection,
+    recorded: &Recorded,
+    event: &MemoryReinforced,
+) -> Result<(), sqlx::Error> {
+    keep_past(connection, recorded, &[event.memory_id.0]).await?;
+    sqlx::query(
+        "UPDATE memories SET sources = sources || $3, last_reinforced_at = greatest(last_reinforced_at, $4),
+             updated_at = $5, version = $6
+         WHERE user_id = $1 AND memory_id = $2 AND version < $6",
+    )
+    .bind(recorded.user.0)
+    .bind(event.memory_id.0)
+    .bind(Json(&event.sources))
+    .bind(event.reinforced_at)
+    .bind(recorded.recorded_at)
+    .bind(recorded.version)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Takes in that a memory no longer holds.
+///
+/// # Errors
+/// When the database fails.
+pub async fn supersede(
+    connection: &mut PgConnection,
+    recorded: &Recorded,
+    event: &MemorySuperseded,
+) -> Result<(), sqlx::Error> {
+    keep_past(connection, recorded, &[event.memory_id.0]).await?;
+    let content: Option<String> = sqlx::query_scalar(
+        "UPDATE memories SET state = 'superseded', superseded_by = $3, valid_to = $4, updated_at = $5, version = $6
+         WHERE user_id = $1 AND memory_id = $2 AND version < $6 RETURNING content",
+    )
+    .bind(recorded.user.0)
+    .bind(event.memory_id.0)
+    .bind(event.superseded_by.map(|id| id.0))
+    .bind(event.valid_to)
+    .bind(recorded.recorded_at)
+    .bind(recorded.version)
+    .fetch_optional(&mut *connection)
+    .await?;
+    if let Some(content) = content {
+        let source = lexicon::Source::Memory;
+        lexicon::remove(
+            connection,
+            recorded.user,
+            source,
+            event.memory_id.0,
+            &content,
+        )
+        .await?;
+    }
+    Ok(())
+}
+
+/// Takes in a correction by the user.
+///
+/// # Errors
+/// When the database fails.
+pub async fn revise(
+    connection: &mut PgConnection,
+    recorded: &Recorded,
+    event: &MemoryRevised,
+) -> Result<(), sqlx::Error> {
+    keep_past(connection, recorded, &[event.memory_id.0]).await?;
+    let former: Option<(String, String)> = sqlx::query_as(
+        "UPDATE memories m SET content = coalesce($3, m.content), content_hash = coalesce($4, m.content_hash),
+             kind = coalesce($5, m.kind), importance = coalesce($6, m.importance),
+             subject = CASE WHEN $3 IS NULL THEN m.subject END, last_reinforced_at = $7, updated_at = $8, version = $9
+         FROM memories f
+         WHERE m.user_id = $1 AND m.memory_id = $2 AND m.version < $9 AND f.memory_id = m.memory_id
+         RETURNING f.content, m.state",
+    )
+    .bind(recorded.user.0)
+    .bind(event.memory_id.0)
+    .bind(&event.content)
+    .bind(event.content.as_deref().map(content_hash))
+    .bind(event.kind.map(MemoryKind::as_str))
+    .bind(event.importance)
+    .bind(event.revised_at)
+    .bind(recorded.recorded_at)
+    .bind(recorded.version)
+    .fetch_optional(&mut *connection)
+    .await?;
+    let (Some((former, state)), Some(content)) = (former, &event.content) else {
+        return Ok(());
+    };
+    if state == "live" {
+        let (user, source, id) = (recorded.user, lexicon::Source::Memory, event.memory_id.0);
+        lexicon::remove(connection, user, source, id, &former).await?;
+        lexicon::index(connection, user, source, id, content).await?;
+    }
+    Ok(())
+}
+
+/// Takes in that the user asked to forget a memory.
+///
+/// # Errors
+/// When the database fails.
+pub async fn forget(
+    connection: &mut PgConnection,
+    recorded: &Recorded,
+    event: &MemoryForgotten,
+) -> Result<(), sqlx::Error> {
+    forget_all(connection, recorded.user, &[event.memory_id.0]).await
+}
+
+/// Takes in that the user asked to forget what came from a conversation.
+///
+/// # Errors
+/// When the database fails.
+pub async fn clear(
+    connection: &mut PgConnection,
+    recorded: &Recorded,
+    event: &MemoriesCleared,
+) -> Result<(), sqlx::Error> {
+    let ids = |memories: &[MemoryId]| memories.iter().map(|id| id.0).collect::<Vec<Uuid>>();
+    forget_all(connection, recorded.user, &ids(&event.forgotten)).await?;
+    let unsupported = ids(&event.unsupported);
+    keep_past(connection, recorded, &unsupported).await?;
+    // What once supported them is not told any more, in no past state either.
+    for table in ["memories", "past_memories"] {
+        let sql = format!(
+            "UPDATE {table} SET sources = (
+                 SELECT coalesce(jsonb_agg(s ORDER BY n), '[]') FROM jsonb_array_elements(sources) WITH ORDINALITY AS e (s, n)
+                 WHERE s ->> 'conversation_id' <> $3::text)
+             WHERE user_id = $1 AND memory_id = ANY($2)"
+        );
+        sqlx::query(AssertSqlSafe(sql))
+            .bind(recorded.user.0)
+            .bind(&unsupported)
+            .bind(event.conversation_id.to_string())
+            .execute(&mut *connection)
+            .await?;
+    }
+    sqlx::query(
+        "UPDATE memories SET updated_at = $3, version = $4
+         WHERE user_id = $1 AND memory_id = ANY($2) AND version < $4",
+    )
+    .bind(recorded.user.0)
+    .bind(&unsupported)
+    .bind(recorded.recorded_at)
+    .bind(recorded.version)
+    .execute(&mut *connection)
+    .await?;
+    move_cursor(
+        connection,
+        recorded.user,
+        event.conversation_id,
+        event.through_version,
+    )
+    .await
+}
+
+/// Takes memories, all that they ever were, and what was only needed to find them, out of the tables.
+async fn forget_all(
+    connection: &mut PgConnection,
+    user: UserId,
+    memories: &[Uuid],
+) -> Result<(), sqlx::Error> {
+    if memories.is_empty() {
+        return Ok(());
+    }
+    let hashes: Vec<Vec<u8>> = sqlx::query_scalar(
+        "WITH past AS (
+             DELETE FROM past_memories WHERE user_id = $1 AND memory_id = ANY($2) RETURNING content_hash
+         ), present AS (
+             DELETE FROM memories WHERE user_id = $1 AND memory_id = ANY($2) RETURNING content_hash
+         ), events AS (
+             DELETE FROM memory_events WHERE user_id = $1 AND memory_id = ANY($2)
+         )
+         SELECT content_hash FROM past UNION SELECT content_hash FROM present",
+    )
+    .bind(user.0)
+    .bind(memories)
+    .fetch_all(&mut *connection)
+    .await?;
+    for table in ["memories", "past_memories"] {
+        let sql = format!(
+            "UPDATE {table} SET superseded_by = NULL WHERE user_id = $1 AND superseded_by = ANY($2)"
+        );
+        sqlx::query(AssertSqlSafe(sql))
+            .bind(user.0)
+            .bind(memories)
+            .execute(&mut *connection)
+            .await?;
+    }
+    lexicon::remove_all(connection, user, lexicon::Source::Memory, memories).await?;
+    vectors::mark_unused(connection, user, &hashes).await
+}
+
+/// Keeps what memories were until this event, which is about to change them.
+async fn keep_past(
+    connection: &mut PgConnection,
+    recorded: &Recorded,
+    memories: &[Uuid],
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO past_memories (memory_id, user_id, content, content_hash, kind, state, importance, explicit, subject, sources, occurred_at,
+             valid_from, valid_to, superseded_by, last_reinforced_at, created_at, updated_at, version, until)
+         SELECT memory_id, user_id, content, content_hash, kind, state, importance, explicit, subject, sources, occurred_at,
+             valid_from, valid_to, superseded_by, last_reinforced_at, created_at, updated_at, version, $3
+         FROM memories m
+         WHERE m.user_id = $1 AND m.memory_id = ANY($2) AND m.version < $4
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(recorded.user.0)
+    .bind(memories)
+    .bind(recorded.recorded_at)
+    .bind(recorded.version)
+    .execute(&mut *connection)
+    .await?;
+    note_event(connection, recorded, memories).await
+}
+
+/// Notes that an event touched memories.
+async fn note_event(
+    connection: &mut PgConnection,
+    recorded: &Recorded,
+    memories: &[Uuid],
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO memory_events (memory_id, version, user_id)
+         SELECT m.memory_id, $3, m.user_id FROM memories m WHERE m.user_id = $1 AND m.memory_id = ANY($2)
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(recorded.user.0)
+    .bind(memories)
+    .bind(recorded.version)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Notes how far a user's memory stream has been projected.
+///
+/// # Errors
+/// When the database fails.
+pub async fn move_stream(
+    connection: &mut PgConnection,
+    user: UserId,
+    version: i64,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO memory_streams AS s (user_id, version) VALUES ($1, $2)
+         ON CONFLICT (user_id) DO UPDATE SET version = greatest(s.version, excluded.version)",
+    )
+    .bind(user.0)
+    .bind(version)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Notes how far a conversation has been read for facts.
+///
+/// # Errors
+/// When the database fails.
+pub async fn move_cursor(
+    connection: &mut PgConnection,
+    user: UserId,
+    conversation: ConversationId,
+    through_version: i64,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO extraction_cursors AS c (conversation_id, user_id, through_version) VALUES ($1, $2, $3)
+         ON CONFLICT (conversation_id) DO UPDATE SET through_version = greatest(c.through_version, excluded.through_version)",
+    )
+    .bind(conversation.0)
+    .bind(user.0)
+    .bind(through_version)
+    .execute(connection)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,316 @@
+//! The read models of users, conversations and messages: what they hold, and the queries on them.
+
+pub mod projection;
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use companion_domain::events::RecalledMemory;
+use companion_domain::ids::{ConversationId, MessageId, ReplyId, UserId};
+use pgvector::Vector as Pgvector;
+use sqlx::types::Json;
+use sqlx::{PgConnection, PgExecutor};
+use uuid::Uuid;
+
+/// A conversation as the table has it.
+#[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
+#[expect(
+    missing_docs,
+    reason = "each field is the field of the API of the same name"
+)]
+pub struct ConversationRow {
+    pub conversation_id: Uuid,
+    pub title: Option<String>,
+    pub created_at: DateTime<Utc>,
+    pub updated_at: DateTime<Utc>,
+    pub message_count: i64,
+}
+
+/// A message as the table has it.
+#[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
+#[expect(
+    missing_docs,
+    reason = "each field is the field of the API of the same name"
+)]
+pub struct MessageRow {
+    pub message_id: Uuid,
+    pub conversation_id: Uuid,
+    pub role: String,
+    pub name: Option<String>,
+    pub content: String,
+    pub created_at: DateTime<Utc>,
+    pub external_id: Option<String>,
+    pub reply_status: Option<String>,
+    pub recalled: Option<Json<Vec<RecalledMemory>>>,
+}
+
+/// The time zone that a user last sent; UTC until then.
+///
+/// # Errors
+/// When the database fails.
+pub async fn timezone(
+    executor: impl PgExecutor<'_>,
+    user: UserId,
+) -> Result<chrono_tz::Tz, sqlx::Error> {
+    let name: Option<Option<String>> =
+        sqlx::query_scalar("SELECT timezone FROM users WHERE user_id = $1")
+            .bind(user.0)
+            .fetch_optional(executor)
+            .await?;
+    Ok(name
+        .flatten()
+        .and_then(|name| name.parse().ok())
+        .unwrap_or(chrono_tz::Tz::UTC))
+}
+
+/// A user's conversations, the last changed first, and how many there are in all.
+///
+/// # Errors
+/// When the database fails.
+pub async fn list_conversations(
+    connection: &mut PgConnection,
+    user: UserId,
+    limit: i64,
+    offset: i64,
+) -> Result<(Vec<ConversationRow>, i64), sqlx::Error> {
+    let rows = sqlx::query_as(
+        "SELECT conversation_id, title, created_at, updated_at, message_count FROM conversations
+         WHERE user_id = $1 ORDER BY updated_at DESC, conversation_id LIMIT $2 OFFSET $3",
+    )
+    .bind(user.0)
+    .bind(limit)
+    .bind(offset)
+    .fetch_all(&mut *connection)
+    .await?;
+    let total = sqlx::query_scalar("SELECT count(*) FROM conversations WHERE user_id = $1")
+        .bind(user.0)
+        .fetch_one(connection)
+        .await?;
+    Ok((rows, total))
+}
+
+/// One of a user's conversations.
+///
+/// # Errors
+/// When the database fails.
+pub async fn conversation(
+    executor: impl PgExecutor<'_>,
+    user: UserId,
+    conversation: ConversationId,
+) -> Result<Option<ConversationRow>, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT conversation_id, title, created_at, updated_at, message_count FROM conversations
+         WHERE user_id = $1 AND conversation_id = $2",
+    )
+    .bind(user.0)
+    .bind(conversation.0)
+    .fetch_optional(executor)
+    .await
+}
+
+/// Whether a conversation is this user's.
+///
+/// # Errors
+/// When the database fails.
+pub async fn owns_conversation(
+    executor: impl PgExecutor<'_>,
+    user: UserId,
+    conversation: ConversationId,
+) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT EXISTS (SELECT FROM conversations WHERE user_id = $1 AND conversation_id = $2)",
+    )
+    .bind(user.0)
+    .bind(conversation.0)
+    .fetch_one(executor)
+    .await
+}
+
+/// Those of a user's messages among these, each with when it was said.
+///
+/// # Errors
+/// When the database fails.
+pub async fn said_at(
+    executor: impl PgExecutor<'_>,
+    user: UserId,
+    messages: &[MessageId],
+) -> Result<Vec<(ConversationId, MessageId, DateTime<Utc>)>, sqlx::Error> {
+    let ids: Vec<Uuid> = messages.iter().map(|message| message.0).collect();
+    let rows: Vec<(Uuid, Uuid, DateTime<Utc>)> = sqlx::query_as(
+        "SELECT conversation_id, message_id, created_at FROM messages WHERE user_id = $1 AND message_id = ANY($2)",
+    )
+    .bind(user.0)
+    .bind(ids)
+    .fetch_all(executor)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|(conversation, message, at)| (ConversationId(conversation), MessageId(message), at))
+        .collect())
+}
+
+/// Those of a user's messages among these that have not been cleared, each with the id that it has in
+/// the system it was imported from.
+///
+/// # Errors
+/// When the database fails.
+pub async fn external_ids(
+    executor: impl PgExecutor<'_>,
+    user: UserId,
+    messages: &[MessageId],
+) -> Result<HashMap<MessageId, Option<String>>, sqlx::Error> {
+    let ids: Vec<Uuid> = messages.iter().map(|message| message.0).collect();
+    let rows: Vec<(Uuid, Option<String>)> = sqlx::query_as(
+        "SELECT message_id, external_id FROM messages WHERE user_id = $1 AND message_id = ANY($2) AND searchable",
+    )
+    .bind(user.0)
+    .bind(ids)
+    .fetch_all(executor)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|(id, external)| (MessageId(id), external))
+        .collect())
+}
+
+/// A reply as the table has it.
+#[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
+#[expect(missing_docs, reason = "each field is the column of the same name")]
+pub struct ReplyRow {
+    pub conversation_id: Uuid,
+    pub content: String,
+    pub reply_status: String,
+    pub failure: Option<String>,
+    pub lease: Option<Uuid>,
+}
+
+/// One of the replies to a user.
+///
+/// # Errors
+/// When the database fails.
+pub async fn reply(
+    executor: impl PgExecutor<'_>,
+    user: UserId,
+    reply: ReplyId,
+) -> Result<Option<ReplyRow>, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT conversation_id, content, reply_status, failure, lease FROM messages
+         WHERE user_id = $1 AND message_id = $2 AND reply_status IS NOT NULL",
+    )
+    .bind(user.0)
+    .bind(reply.0)
+    .fetch_optional(executor)
+    .await
+}
+
+/// The last `limit` messages of a conversation, or those before a message, oldest first. `None` when
+/// `before` is no message of it. Of the memories that a reply recalled, those that the user asked to
+/// forget are left out.
+///
+/// # Errors
+/// When the database fails.
+pub async fn list_messages(
+    connection: &mut PgConnection,
+    user: UserId,
+    conversation: ConversationId,
+    limit: i64,
+    before: Option<Uuid>,
+) -> Result<Option<Vec<MessageRow>>, sqlx::Error> {
+    let place: Option<(i64, i32)> = match before {
+        None => None,
+        Some(before) => {
+            let place = sqlx::query_as(
+                "SELECT version, ordinal FROM messages WHERE user_id = $1 AND conversation_id = $2 AND message_id = $3",
+            )
+            .bind(user.0)
+            .bind(conversation.0)
+            .bind(before)
+            .fetch_optional(&mut *connection)
+            .await?;
+            if place.is_none() {
+                return Ok(None);
+            }
+            place
+        }
+    };
+    let (version, ordinal) = place.unzip();
+    let mut rows: Vec<MessageRow> = sqlx::query_as(
+        "SELECT message_id, conversation_id, role, name, content, created_at, external_id, reply_status,
+                (SELECT jsonb_agg(r ORDER BY n) FROM jsonb_array_elements(recalled) WITH ORDINALITY AS e (r, n)
+                 WHERE EXISTS (SELECT FROM memories k WHERE k.user_id = $1 AND k.memory_id = (r ->> 'memory_id')::uuid)
+                ) AS recalled
+         FROM messages
+         WHERE user_id = $1 AND conversation_id = $2 AND ($4::bigint IS NULL OR (version, ordinal) < ($4, $5))
+         ORDER BY version DESC, ordinal DESC LIMIT $3",
+    )
+    .bind(user.0)
+    .bind(conversation.0)
+    .bind(limit)
+    .bind(version)
+    .bind(ordinal)
+    .fetch_all(connection)
+    .await?;
+    rows.reverse();
+    Ok(Some(rows))
+}
+
+/// The messages nearest to a vector, with their cosine similarity, and these others whatever their
+/// distance. A message without a vector yet comes with `None`.
+///
+/// # Errors
+/// When the database fails.
+pub async fn nearest(
+    connection: &mut PgConnection,
+    user: UserId,
+    vector: &[f32],
+    conversation: Option<ConversationId>,
+    as_of: Option<DateTime<Utc>>,
+    limit: i64,
+    and: &[Uuid],
+) -> Result<Vec<(MessageRow, Option<f64>)>, sqlx::Error> {
+    #[derive(sqlx::FromRow)]
+    struct Row {
+        #[sqlx(flatten)]
+        message: MessageRow,
+        similarity: Option<f64>,
+    }
+    let rows: Vec<Row> = sqlx::query_as(
+        "WITH said AS (
+             SELECT m.message_id, 1 - (v.embedding <=> $2) AS similarity FROM messages m
+             LEFT JOIN vectors v ON v.user_id = m.user_id AND v.content_hash = m.content_hash
+             WHERE m.user_id = $1 AND m.content <> '' AND m.searchable
+               AND ($3::uuid IS NULL OR m.conversation_id = $3) AND ($6::timestamptz IS NULL OR m.recorded_at <= $6)
+         ), chosen AS (
+             (SELECT * FROM said ORDER BY similarity DESC NULLS LAST LIMIT $4)
+             UNION SELECT * FROM said WHERE message_id = ANY($5)
+         )
+         SELECT message_id, conversation_id, role, name, content, created_at, external_id, reply_status,
+                NULL::jsonb AS recalled, similarity
+         FROM chosen JOIN messages USING (message_id)",
+    )
+    .bind(user.0)
+    .bind(Pgvector::from(vector.to_vec()))
+    .bind(conversation.map(|c| c.0))
+    .bind(limit)
+    .bind(and)
+    .bind(as_of)
+    .fetch_all(connection)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| (row.message, row.similarity))
+        .collect())
+}
+
+/// Whether a reply to this user runs.
+///
+/// # Errors
+/// When the database fails.
+pub async fn is_replying(executor: impl PgExecutor<'_>, user: UserId) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT EXISTS (SELECT FROM messages WHERE user_id = $1 AND reply_status = 'running')",
+    )
+    .bind(user.0)
+    .fetch_one(executor)
+    .await
+}
