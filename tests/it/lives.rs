@@ -59,6 +59,13 @@ async fn a_conversation_of_the_former_life_is_none_for_any_process() {
         .chat("alice", "and more of it", Some(&conversation))
         .await;
     app.settle().await;
+    app.llm.extraction("A secret was told.");
+    let path = format!("/conversations/{conversation}/summary");
+    for cached in [false, true] {
+        // The second time it only looks, and has the last state of the conversation at hand then.
+        let summary = expect(other.request_by("alice", Method::POST, &path), 200).await;
+        assert_eq!(summary["cached"], cached);
+    }
     erase(&app).await;
     for app in [&other, &app, &other] {
         let body = json!({"message": "go on", "conversation_id": conversation});

@@ -3,7 +3,9 @@
 use companion_domain::events::Event;
 use companion_domain::ids::{ConversationId, StreamId};
 use companion_tests::app::App;
+use companion_tests::eventually::eventually;
 use companion_tests::llm::{Behaviour, Gate};
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::steps::another;
@@ -182,6 +184,17 @@ async fn who_asks_twice_for_a_summary_waits_and_the_llm_is_asked_once() {
         summarise(&app, &conversation),
         async {
             gate.reached().await;
+            eventually(|| async {
+                let response = app.request(Method::GET, "/metrics").send().await.unwrap();
+                let metrics = response.text().await.unwrap();
+                // Both, and the one that asks.
+                match metrics.contains("http_requests_in_progress 3") {
+                    true => Ok(()),
+                    false => Err(metrics),
+                }
+            })
+            .await;
+            app.settle().await;
             gate.open_all();
         }
     );
