@@ -2,18 +2,12 @@
 
 use anyhow::{Result, bail};
 use clap::Subcommand;
-use companion_adapters::config::{Config, Secret};
-use companion_adapters::event_store::EventStore;
-use companion_adapters::vault::{self, Vault};
-use companion_adapters::{api_keys, database};
+use companion_adapters::api_keys;
 use companion_domain::ids::{ApiKeyId, ExternalUserId, UserId};
 use uuid::Uuid;
 
-use crate::embedded;
+use crate::operator::{Operator, user};
 use crate::output::{line, note};
-
-/// Connections of a short command.
-const CONNECTIONS: u32 = 2;
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -39,10 +33,6 @@ pub(crate) enum Command {
     },
 }
 
-fn user(text: &str) -> Result<ExternalUserId, String> {
-    ExternalUserId::parse(text).map_err(|error| error.to_string())
-}
-
 fn name(text: &str) -> Result<String, String> {
     match text.chars().count() {
         1..=100 if !text.trim().is_empty() => Ok(text.to_owned()),
@@ -51,24 +41,17 @@ fn name(text: &str) -> Result<String, String> {
 }
 
 pub(crate) async fn run(command: Command) -> Result<()> {
-    let config = Config::from_env()?;
-    let (url, guard) = embedded::url_for(&config, "apikey").await?;
-    let done = perform(&config, &url, command).await;
-    if let Some(guard) = guard {
-        guard.release().await;
-    }
+    let operator = Operator::open("apikey").await?;
+    let done = perform(&operator, command).await;
+    operator.close().await;
     done
 }
 
-async fn perform(config: &Config, url: &Secret, command: Command) -> Result<()> {
-    let pool = database::connect(url, CONNECTIONS, true).await?;
-    database::check(&pool, config).await?;
-    let vault = Vault::new(&vault::master_key(config)?)?;
-    vault.check(&pool).await?;
-    let store = EventStore::new(pool.clone(), vault);
+async fn perform(operator: &Operator, command: Command) -> Result<()> {
+    let Operator { pool, store, .. } = operator;
     match command {
         Command::Issue { user, name } => {
-            let new = api_keys::issue(&store, &user, &name).await?;
+            let new = api_keys::issue(store, &user, &name).await?;
             line(&new.key);
             note(format_args!(
                 "The key {} stands for {}. It can't be shown again.",
@@ -77,7 +60,7 @@ async fn perform(config: &Config, url: &Secret, command: Command) -> Result<()> 
             ));
         }
         Command::List { user } => {
-            let keys = api_keys::list(&pool, UserId::of(&user)).await?;
+            let keys = api_keys::list(pool, UserId::of(&user)).await?;
             if keys.is_empty() {
                 note(format_args!("{} has no key.", user.as_str()));
             }
@@ -97,15 +80,14 @@ async fn perform(config: &Config, url: &Secret, command: Command) -> Result<()> 
         }
         Command::Revoke { id } => {
             let key = ApiKeyId(id);
-            let Some(owner) = api_keys::owner(&pool, key).await? else {
+            let Some(owner) = api_keys::owner(pool, key).await? else {
                 bail!(
                     "there is no key {id} that is accepted; list them with: companion apikey list --user NAME"
                 );
             };
-            api_keys::revoke(&store, owner, key).await?;
+            api_keys::revoke(store, owner, key).await?;
             note(format_args!("The key {id} is not accepted any more."));
         }
     }
-    pool.close().await;
     Ok(())
 }

@@ -9,6 +9,7 @@ mod embedded;
 mod home;
 mod identity;
 mod migrate;
+mod operator;
 mod output;
 mod port;
 mod process;

@@ -44,11 +44,7 @@ pub fn redis() -> String {
 
 /// Makes the template if no other test has; its name changes with the migrations.
 async fn template(connection: &mut PgConnection, server: &PgConnectOptions) -> String {
-    let migrations = include_str!("../../migrations/0001_event_log.sql").len()
-        + include_str!("../../migrations/0002_read_models.sql").len()
-        + include_str!("../../migrations/0003_whole_contract.sql").len()
-        + include_str!("../../migrations/0004_one_time_an_append.sql").len();
-    let name = format!("template_{migrations}");
+    let name = format!("template_{}", database::schema_id());
     sqlx::query("SELECT pg_advisory_lock($1)")
         .bind(TEMPLATE_LOCK)
         .execute(&mut *connection)

@@ -4,6 +4,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use apalis_postgres::PostgresStorage;
+use sha2::{Digest, Sha256};
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, SqlSafeStr};
@@ -19,6 +20,19 @@ const RESTED: Duration = Duration::from_secs(1);
 const PGCRYPTO: &str = "CREATE EXTENSION IF NOT EXISTS pgcrypto;";
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations");
+
+/// Names the schema that this version's migrations make: another set of migrations has another name.
+pub fn schema_id() -> String {
+    let mut hash = Sha256::new();
+    for migration in MIGRATIONS.iter() {
+        hash.update(&migration.checksum);
+    }
+    hash.finalize()
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
 
 /// Why the database can't be used. Texts say what to do.
 #[derive(Debug, thiserror::Error)]

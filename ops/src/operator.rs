@@ -1,0 +1,194 @@
+//! What the operator's commands on the log have in common: the open database, whom they are about, how
+//! they report, and how they are stopped.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use companion_adapters::config::{Config, Secret};
+use companion_adapters::event_store::EventStore;
+use companion_adapters::vault::{self, Vault};
+use companion_adapters::{database, shutdown};
+use companion_domain::ids::{ExternalUserId, UserId};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
+
+use crate::embedded::{self, Guard};
+use crate::output::{line, note};
+
+/// Connections of a command, unless it says otherwise.
+const CONNECTIONS: u32 = 4;
+/// How often progress is told where there is no terminal to draw it on.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+
+/// The exit code of a command that was stopped by a signal; what it had done is kept.
+pub(crate) const INTERRUPTED: u8 = 130;
+
+/// Whom a command is about. Exactly one of the two must be said, as "everybody" is no good default.
+#[derive(Debug, Clone, clap::Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Whom {
+    /// Only this user
+    #[arg(long, value_name = "ID", value_parser = user)]
+    user: Option<ExternalUserId>,
+    /// All users
+    #[arg(long)]
+    all: bool,
+}
+
+impl Whom {
+    /// The user; `None` stands for all.
+    pub(crate) fn user(&self) -> Option<UserId> {
+        self.user.as_ref().map(UserId::of)
+    }
+}
+
+/// Reads an external user id from the command line.
+pub(crate) fn user(text: &str) -> Result<ExternalUserId, String> {
+    ExternalUserId::parse(text).map_err(|error| error.to_string())
+}
+
+/// How a command reports, and whether it may change anything.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(crate) struct Manner {
+    /// Say what would be done, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Print the result as one JSON object on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl Manner {
+    /// Prints a result: as JSON when that was asked for, otherwise as `text`.
+    ///
+    /// # Errors
+    /// When the result has no JSON form.
+    pub(crate) fn print(
+        self,
+        result: &impl Serialize,
+        text: impl FnOnce() -> String,
+    ) -> Result<()> {
+        if self.json {
+            line(serde_json::to_string(result)?);
+        } else {
+            line(text());
+        }
+        Ok(())
+    }
+}
+
+/// The log and its keys, opened for one command.
+pub(crate) struct Operator {
+    pub(crate) config: Config,
+    pub(crate) url: Secret,
+    pub(crate) pool: PgPool,
+    pub(crate) store: EventStore,
+    /// Cancelled by the first SIGINT or SIGTERM: finish the item at hand, keep what is done, stop.
+    pub(crate) stop: CancellationToken,
+    guard: Option<Guard>,
+}
+
+impl Operator {
+    /// Opens the database of the configuration, the embedded one too, whether the service runs or not.
+    ///
+    /// # Errors
+    /// What keeps it from being used, with what mends it.
+    pub(crate) async fn open(command: &str) -> Result<Self> {
+        let config = Config::from_env()?;
+        let (url, guard) = embedded::url_for(&config, command).await?;
+        match Self::connect(config, url).await {
+            Ok(operator) => Ok(Self { guard, ..operator }),
+            Err(error) => {
+                if let Some(guard) = guard {
+                    guard.release().await;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn connect(config: Config, url: Secret) -> Result<Self> {
+        let stop = CancellationToken::new();
+        shutdown::on_signal(stop.clone())?;
+        let pool = database::connect(&url, CONNECTIONS, true).await?;
+        database::check(&pool, &config).await?;
+        let vault = Vault::new(&vault::master_key(&config)?)?;
+        vault.check(&pool).await?;
+        let store = EventStore::new(pool.clone(), vault);
+        Ok(Self {
+            config,
+            url,
+            pool,
+            store,
+            stop,
+            guard: None,
+        })
+    }
+
+    /// Closes the connections, and stops the embedded server if this command has started it.
+    pub(crate) async fn close(self) {
+        self.pool.close().await;
+        if let Some(guard) = self.guard {
+            guard.release().await;
+        }
+    }
+}
+
+/// The progress of long work, with an estimate of what is left: a bar on a terminal, otherwise a line
+/// every ten seconds; on standard error in both cases.
+pub(crate) struct Progress {
+    bar: ProgressBar,
+    what: String,
+    drawn: bool,
+    told: Instant,
+}
+
+impl Progress {
+    /// Begins to tell of work on `total` items; `what` names it, such as "events".
+    pub(crate) fn new(what: &str, total: u64) -> Self {
+        let drawn = std::io::stderr().is_terminal();
+        let template = "{msg} {wide_bar} {human_pos}/{human_len} {per_sec} {eta} left";
+        let style = ProgressStyle::with_template(template);
+        let target = if drawn {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        };
+        let bar = ProgressBar::with_draw_target(Some(total), target)
+            .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+            .with_message(what.to_owned());
+        Self {
+            bar,
+            what: what.to_owned(),
+            drawn,
+            told: Instant::now(),
+        }
+    }
+
+    /// So many items more are done.
+    pub(crate) fn advance(&mut self, items: u64) {
+        self.bar.inc(items);
+        if !self.drawn && self.told.elapsed() >= TELL_EVERY {
+            self.told = Instant::now();
+            let (done, total) = (self.bar.position(), self.bar.length().unwrap_or(0));
+            let left = self.bar.eta().as_secs();
+            note(format_args!(
+                "{}: {done} of {total}, about {left} s left",
+                self.what
+            ));
+        }
+    }
+
+    /// More items turned up.
+    pub(crate) fn extend(&self, items: u64) {
+        self.bar.inc_length(items);
+    }
+
+    /// Ends it and takes the bar away.
+    pub(crate) fn finish(self) {
+        self.bar.finish_and_clear();
+    }
+}
