@@ -8,6 +8,8 @@ pub mod by_hand;
 pub mod consolidation;
 pub mod conversation;
 pub mod events;
+#[cfg(test)]
+mod events_document;
 pub mod extraction;
 pub mod forgetting;
 pub mod heuristics;
