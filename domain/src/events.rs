@@ -97,11 +97,11 @@ events! {
     ConversationDeleted = 1,
     MemoryRecorded = 1,
     MemoryReinforced = 1,
-    MemoryRevised = 1,
+    MemoryRevised = 2,
     MemorySuperseded = 1,
     MemoryForgotten = 1,
     MemoriesCleared = 1,
-    ExtractionCompleted = 1,
+    ExtractionCompleted = 2,
     UserRegistered = 1,
     ApiKeyIssued = 1,
     ApiKeyRevoked = 1,
@@ -120,10 +120,34 @@ pub struct UnreadableEvent {
 /// Brings a stored payload to today's shape, a version at a time; `None` for a shape from the future.
 fn upcast(type_name: &str, schema_version: i16, payload: Value) -> Option<Value> {
     let (_, current) = Event::TYPES.iter().find(|(name, _)| *name == type_name)?;
-    // Every event is in its first version. A second one adds its step here:
-    // `("ReplyFailed", 1) => payload["code"] = …`.
-    (schema_version == *current).then_some(payload)
+    if !(1..=*current).contains(&schema_version) {
+        return None;
+    }
+    (schema_version..*current).try_fold(payload, |payload, version| {
+        upcast_once(type_name, version, payload)
+    })
 }
+
+/// The step from one version of a shape to the next. What the old shape did not know is given the
+/// value that was meant by its absence.
+fn upcast_once(type_name: &str, version: i16, mut payload: Value) -> Option<Value> {
+    let fields = payload.as_object_mut()?;
+    match (type_name, version) {
+        // Only users revised memories then, by hand.
+        ("MemoryRevised", 1) => {
+            fields.insert("sources".to_owned(), Value::Array(Vec::new()));
+            fields.insert("reason".to_owned(), CORRECTED_BY_HAND.into());
+        }
+        ("ExtractionCompleted", 1) => {
+            fields.insert("silent".to_owned(), Value::Array(Vec::new()));
+        }
+        _ => return None,
+    }
+    Some(payload)
+}
+
+/// The reason of a [`MemoryRevised`] that a user wrote by hand.
+pub const CORRECTED_BY_HAND: &str = "the user corrected it";
 
 /// A conversation began. First event of its stream.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -354,7 +378,8 @@ pub struct MemoryReinforced {
     pub reason: String,
 }
 
-/// The user corrected a memory. What is not given stays as it is.
+/// A memory was corrected or enriched: by the user, or by extraction when a message says the same
+/// fact with more to it ("has a dog", "has a dog named Rex"). What is not given stays as it is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MemoryRevised {
     /// The memory.
@@ -365,8 +390,19 @@ pub struct MemoryRevised {
     pub kind: Option<MemoryKind>,
     /// The new importance, 0..=1.
     pub importance: Option<f64>,
-    /// From when its importance decays now: when it was revised.
+    /// Whether the user asked to remember it, if that is new.
+    pub explicit: Option<bool>,
+    /// When it happened, if that is new.
+    pub occurred_at: Option<DateTime<Utc>>,
+    /// The slot of the new statement; counts only when there is one.
+    pub subject: Option<String>,
+    /// The messages that say so, besides those that the memory rests on; none when the user wrote it
+    /// by hand.
+    pub sources: Vec<Source>,
+    /// From when its importance decays now: when it was revised, or told again.
     pub revised_at: DateTime<Utc>,
+    /// Why it was revised.
+    pub reason: String,
 }
 
 /// A memory no longer holds.
@@ -420,6 +456,8 @@ pub struct ExtractionCompleted {
     pub found: u32,
     /// How many of them were left out, and why: `(reason, count)`.
     pub left_out: Vec<(String, u32)>,
+    /// How many messages gave nothing, and why: `(reason, count)`.
+    pub silent: Vec<(String, u32)>,
 }
 
 /// Which arm of extraction found what was found.
@@ -567,10 +605,24 @@ mod tests {
     }
 
     #[test]
+    fn what_an_old_shape_did_not_know_is_what_was_meant_then() {
+        let old = std::fs::read(fixtures().join("MemoryRevised.v1.json")).expect("fixture");
+        let Ok(Event::MemoryRevised(event)) = Event::from_payload("MemoryRevised", 1, &old) else {
+            panic!("readable")
+        };
+        assert_eq!(event.content.as_deref(), Some("User's name is Alicia"));
+        assert_eq!(event.reason, CORRECTED_BY_HAND);
+        assert!(event.sources.is_empty() && event.explicit.is_none());
+    }
+
+    #[test]
     fn an_unknown_event_or_version_is_named() {
         let error = Event::from_payload("TeaServed", 1, b"{}").expect_err("unknown");
         assert!(error.to_string().contains("TeaServed version 1"));
-        assert!(Event::from_payload("UserRegistered", 99, b"{\"external_id\":\"a\"}").is_err());
+        for version in [-1, 0, 99] {
+            let read = Event::from_payload("UserRegistered", version, b"{\"external_id\":\"a\"}");
+            assert!(read.is_err(), "{version}");
+        }
         assert!(Event::from_payload("UserRegistered", 1, b"not json").is_err());
     }
 }

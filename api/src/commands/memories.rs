@@ -10,7 +10,9 @@ use companion_adapters::memories::{self, Memory};
 use companion_adapters::messages;
 use companion_domain::by_hand::{self, WrittenDown};
 use companion_domain::conversation::Conversation;
-use companion_domain::events::{Event, MemoryForgotten, MemoryRevised, Metadata};
+use companion_domain::events::{
+    CORRECTED_BY_HAND, Event, MemoryForgotten, MemoryRevised, Metadata,
+};
 use companion_domain::ids::{ConversationId, MemoryId, MessageId, StreamId, UserId};
 use companion_domain::memory::{MemoryKind, Source};
 use poem::Request;
@@ -167,7 +169,12 @@ impl MemoryCommands {
             content: change_to.content,
             kind: change_to.kind.map(MemoryKind::from),
             importance: change_to.importance,
+            explicit: None,
+            occurred_at: None,
+            subject: None,
+            sources: Vec::new(),
             revised_at: Utc::now(),
+            reason: CORRECTED_BY_HAND.to_owned(),
         };
         let command = Command::Change(id, if_match, revised.into());
         let (event, version) = append(core, user, command).await?;

@@ -71,7 +71,7 @@ fn told(event: &Event) -> (&str, &[Source]) {
         Event::MemoryRecorded(event) => (&event.reason, &event.sources),
         Event::MemoryReinforced(event) => (&event.reason, &event.sources),
         Event::MemorySuperseded(event) => (&event.reason, &event.sources),
-        Event::MemoryRevised(_) => ("the user corrected it", &[]),
+        Event::MemoryRevised(event) => (&event.reason, &event.sources),
         Event::MemoryForgotten(_) => ("the user asked to forget it", &[]),
         Event::MemoriesCleared(_) => (
             "the user cleared one of the conversations that it came from",

@@ -421,6 +421,7 @@ impl Extraction<'_> {
             fallback: found.fallback.clone(),
             found: u32::try_from(found.candidates.len()).unwrap_or(u32::MAX),
             left_out,
+            silent: Vec::new(),
         };
         let events = decision.events.into_iter().chain([completed.into()]);
         events

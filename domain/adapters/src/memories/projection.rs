@@ -122,7 +122,7 @@ pub async fn supersede(
     Ok(())
 }
 
-/// Takes in a correction by the user.
+/// Takes in a correction by the user, or that a message says more of the same fact.
 ///
 /// # Errors
 /// When the database fails.
@@ -135,7 +135,9 @@ pub async fn revise(
     let former: Option<(String, String)> = sqlx::query_as(
         "UPDATE memories m SET content = coalesce($3, m.content), content_hash = coalesce($4, m.content_hash),
              kind = coalesce($5, m.kind), importance = coalesce($6, m.importance),
-             subject = CASE WHEN $3 IS NULL THEN m.subject END, last_reinforced_at = $7, updated_at = $8, version = $9
+             subject = CASE WHEN $3 IS NULL THEN m.subject ELSE $10 END, explicit = coalesce($11, m.explicit),
+             occurred_at = coalesce($12, m.occurred_at), sources = m.sources || $13,
+             last_reinforced_at = greatest(m.last_reinforced_at, $7), updated_at = $8, version = $9
          FROM memories f
          WHERE m.user_id = $1 AND m.memory_id = $2 AND m.version < $9 AND f.memory_id = m.memory_id
          RETURNING f.content, m.state",
@@ -149,6 +151,10 @@ pub async fn revise(
     .bind(event.revised_at)
     .bind(recorded.recorded_at)
     .bind(recorded.version)
+    .bind(&event.subject)
+    .bind(event.explicit)
+    .bind(event.occurred_at)
+    .bind(Json(&event.sources))
     .fetch_optional(&mut *connection)
     .await?;
     let (Some((former, state)), Some(content)) = (former, &event.content) else {
