@@ -9,6 +9,11 @@ use crate::memory::{MemoryKind, Source, clamp_importance};
 /// The importance of a memory of which the user does not say how important it is.
 pub const IMPORTANCE: f64 = 0.5;
 
+/// The reason of a memory that a user wrote down.
+pub const WRITTEN_DOWN: &str = "the user wrote it down";
+/// The reason of a reinforcement by a user who wrote down what is known.
+pub const WRITTEN_DOWN_AGAIN: &str = "the user wrote it down again";
+
 /// A memory that the user writes down.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WrittenDown {
@@ -45,7 +50,7 @@ pub fn remember(written: WrittenDown, same: Option<(MemoryId, &[Source])>) -> Ev
             memory_id,
             sources,
             reinforced_at: told_at,
-            reason: "the user wrote it down again".to_owned(),
+            reason: WRITTEN_DOWN_AGAIN.to_owned(),
         }
         .into(),
         None => MemoryRecorded {
@@ -59,7 +64,7 @@ pub fn remember(written: WrittenDown, same: Option<(MemoryId, &[Source])>) -> Ev
             occurred_at: written.occurred_at,
             valid_from: told_at,
             told_at,
-            reason: "the user wrote it down".to_owned(),
+            reason: WRITTEN_DOWN.to_owned(),
         }
         .into(),
     }

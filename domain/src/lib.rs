@@ -18,5 +18,6 @@ pub mod import;
 pub mod memory;
 pub mod prompt;
 pub mod recall;
+pub mod reextraction;
 pub mod summary;
 pub mod text;
