@@ -6,12 +6,16 @@ mod check;
 mod disk;
 mod doctor;
 mod embedded;
+mod events;
 mod home;
 mod identity;
+mod jobs;
 mod migrate;
+mod moment;
 mod operator;
 mod output;
 mod port;
+mod printable;
 mod process;
 mod server_log;
 mod supervise;
@@ -49,6 +53,12 @@ enum Command {
     /// Issue, list and revoke API keys
     #[command(subcommand, name = "apikey")]
     ApiKey(apikey::Command),
+    /// Read the event log, opened with the master key
+    #[command(subcommand)]
+    Events(events::Command),
+    /// See the jobs that were given up; run them again or drop them
+    #[command(subcommand)]
+    Jobs(jobs::Command),
     /// Try a deployed service from outside and say what fails
     Check(check::Options),
     /// Print a token for a user; with --scope admin this makes the first admin
@@ -71,6 +81,8 @@ async fn main() -> ExitCode {
         Command::Doctor => doctor::run().await,
         Command::Chat(options) => chat::run(options).await.map(done),
         Command::ApiKey(command) => apikey::run(command).await.map(done),
+        Command::Events(command) => events::run(command).await,
+        Command::Jobs(command) => jobs::run(command).await,
         Command::Check(options) => check::run(options).await.map(|well| {
             if well {
                 ExitCode::SUCCESS

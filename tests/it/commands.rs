@@ -16,7 +16,10 @@ async fn token(variables: &Variables, arguments: &[&str]) -> (Option<i32>, Strin
 }
 
 /// Runs `companion` to its end: its exit code, and what it wrote to either stream.
-async fn companion(variables: &Variables, arguments: &[&str]) -> (Option<i32>, String, String) {
+pub(crate) async fn companion(
+    variables: &Variables,
+    arguments: &[&str],
+) -> (Option<i32>, String, String) {
     let mut command = command("companion", variables);
     let ended = command.args(arguments).output();
     let output = within("the command to end", ended).await.unwrap();

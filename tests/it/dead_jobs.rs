@@ -1,0 +1,136 @@
+//! `companion jobs`: what was given up is seen, run again, or dropped.
+
+use companion_tests::app::App;
+use companion_tests::eventually::eventually;
+use serde_json::Value;
+
+use crate::commands::companion;
+use crate::memory::{answer, statement};
+
+/// A service whose LLM fails, with a job about each of these users that was tried as often as may be.
+async fn with_dead_jobs(users: &[&str]) -> App {
+    let app = App::start_with(&[("MEMORY_EXTRACTION_METHOD", "llm")]).await;
+    app.llm.extraction("nothing usable: my secret");
+    for user in users {
+        app.chat(user, "I have a greyhound", None).await;
+        eventually(|| async {
+            // As if all its tries had failed by now, save the last one.
+            sqlx::query(
+                "UPDATE apalis.jobs SET attempts = max_attempts - 1, run_at = now()
+                 WHERE status = 'Failed' AND attempts < max_attempts - 1",
+            )
+            .execute(&app.core.pool)
+            .await
+            .unwrap();
+            sqlx::query("UPDATE apalis.jobs SET run_at = now() WHERE status = 'Failed'")
+                .execute(&app.core.pool)
+                .await
+                .unwrap();
+            let (_, health) = app.get("nobody", "/health").await;
+            let lag = &health["workers"]["lag_events"];
+            if *lag == 0 {
+                Ok(())
+            } else {
+                Err(health.to_string())
+            }
+        })
+        .await;
+    }
+    assert_eq!(dead(&app).await, users.len() as i64);
+    app
+}
+
+async fn dead(app: &App) -> i64 {
+    let (_, health) = app.get("nobody", "/health").await;
+    health["workers"]["dead_jobs"].as_i64().unwrap()
+}
+
+async fn jobs(app: &App, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let arguments = [&["jobs"], arguments].concat();
+    companion(&app.variables, &arguments).await
+}
+
+#[tokio::test]
+async fn a_dead_job_is_listed_with_its_reason_and_runs_again_when_the_cause_is_mended() {
+    let app = with_dead_jobs(&["alice", "bob"]).await;
+    let (code, listed, told) = jobs(&app, &["dead"]).await;
+    assert_eq!(
+        (code, listed.lines().count()),
+        (Some(0), 2),
+        "{listed}{told}"
+    );
+    for part in [
+        "  extract  about alice, given up after 8 tries at ",
+        "the LLM gave no facts: ",
+    ] {
+        assert!(listed.contains(part), "{listed}");
+    }
+    assert!(
+        !listed.contains("secret") && told.contains("companion jobs retry"),
+        "{told}"
+    );
+    let (_, of_bob, _) = jobs(&app, &["dead", "--user", "bob", "--json"]).await;
+    let job: Value = serde_json::from_str(&of_bob).unwrap();
+    assert_eq!(
+        (&job["user"], &job["queue"]),
+        (&"bob".into(), &"extract".into())
+    );
+    assert_eq!(jobs(&app, &["dead", "--queue", "embed"]).await.1, "");
+
+    let (_, said, _) = jobs(&app, &["retry", "--all", "--dry-run"]).await;
+    assert!(
+        said.contains("2 jobs will run again") && said.contains("nothing was changed"),
+        "{said}"
+    );
+    assert_eq!(dead(&app).await, 2);
+
+    app.llm
+        .next_extraction(answer(&[statement("User has a greyhound")]));
+    let (code, said, _) = jobs(&app, &["retry", job["id"].as_str().unwrap()]).await;
+    assert!(
+        code == Some(0) && said.contains("1 jobs will run again"),
+        "{said}"
+    );
+    assert_eq!(app.memories("bob").await, ["User has a greyhound"]);
+    assert_eq!(app.memories("alice").await, [""; 0]);
+    assert_eq!(dead(&app).await, 1);
+
+    app.llm
+        .next_extraction(answer(&[statement("User has a greyhound")]));
+    let (_, said, _) = jobs(&app, &["retry", "--all", "--json"]).await;
+    assert_eq!(said.trim(), r#"{"dry_run":false,"retried":1}"#);
+    assert_eq!(app.memories("alice").await, ["User has a greyhound"]);
+    assert_eq!(dead(&app).await, 0);
+}
+
+#[tokio::test]
+async fn a_dropped_job_is_gone_and_only_dead_ones_can_be_dropped() {
+    let app = with_dead_jobs(&["alice", "bob"]).await;
+    let (code, _, told) = jobs(&app, &["drop"]).await;
+    assert!(
+        code == Some(2) && told.contains("--all"),
+        "which ones must be said: {told}"
+    );
+    let (_, said, _) = jobs(&app, &["drop", "--all", "--user", "alice"]).await;
+    assert!(said.contains("1 jobs are thrown away"), "{said}");
+    assert_eq!(dead(&app).await, 1);
+    let alive: String = sqlx::query_scalar(
+        "INSERT INTO apalis.jobs (id, job_type, job, status, attempts, max_attempts, run_at, priority, metadata)
+         SELECT 'waits', job_type, job, 'Pending', 0, 8, now() + interval '1 day', 0, metadata FROM apalis.jobs
+         WHERE status = 'Failed' RETURNING id",
+    )
+    .fetch_one(&app.core.pool)
+    .await
+    .unwrap();
+    let (code, _, told) = jobs(&app, &["drop", &alive]).await;
+    assert!(
+        code == Some(1) && told.contains("no dead job waits"),
+        "{told}"
+    );
+    assert_eq!(jobs(&app, &["drop", "--all"]).await.0, Some(0));
+    let left: Vec<String> = sqlx::query_scalar("SELECT id FROM apalis.jobs WHERE status <> 'Done'")
+        .fetch_all(&app.core.pool)
+        .await
+        .unwrap();
+    assert_eq!((left, dead(&app).await), (vec![alive], 0));
+}
