@@ -184,6 +184,8 @@ impl Conversation {
             | Event::MemoryReinforced(_)
             | Event::MemoryRevised(_)
             | Event::MemorySuperseded(_)
+            | Event::MemoryFaded(_)
+            | Event::MemoriesRecalled(_)
             | Event::MemoryForgotten(_)
             | Event::MemoriesCleared(_)
             | Event::ExtractionCompleted(_)

@@ -99,6 +99,8 @@ events! {
     MemoryReinforced = 1,
     MemoryRevised = 2,
     MemorySuperseded = 1,
+    MemoryFaded = 1,
+    MemoriesRecalled = 1,
     MemoryForgotten = 1,
     MemoriesCleared = 1,
     ExtractionCompleted = 2,
@@ -418,6 +420,39 @@ pub struct MemorySuperseded {
     pub sources: Vec<Source>,
     /// Why it counts as contradicted.
     pub reason: String,
+}
+
+/// The importance of a memory has sunk below the floor: it is kept, and no longer recalled until it is
+/// told again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MemoryFaded {
+    /// The memory.
+    pub memory_id: MemoryId,
+    /// What was left of its importance, 0..=1.
+    pub importance_now: f64,
+    /// The floor that it has sunk below, 0..=1.
+    pub fade_below: f64,
+}
+
+/// Replies made use of memories that they were given: these decay from then on. One event holds the
+/// uses of many replies.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MemoriesRecalled {
+    /// The memories, each once.
+    pub memories: Vec<MemoryUse>,
+    /// Up to when replies were looked at.
+    pub through: DateTime<Utc>,
+}
+
+/// How replies made use of a memory.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MemoryUse {
+    /// The memory.
+    pub memory_id: MemoryId,
+    /// How many replies did, at least 1.
+    pub times: u32,
+    /// When the last of them ended.
+    pub last_at: DateTime<Utc>,
 }
 
 /// The user asked to forget a memory.

@@ -175,6 +175,8 @@ pub(crate) fn embedded_texts(event: &Event) -> Vec<String> {
         | Event::ConversationDeleted(_)
         | Event::MemoryReinforced(_)
         | Event::MemorySuperseded(_)
+        | Event::MemoryFaded(_)
+        | Event::MemoriesRecalled(_)
         | Event::MemoryForgotten(_)
         | Event::MemoriesCleared(_)
         | Event::ExtractionCompleted(_)

@@ -360,7 +360,7 @@ fn memory_note(found: &Found) -> Option<MemoryNote> {
     };
     Some(MemoryNote {
         content: memory.content.clone(),
-        said_at: memory.last_reinforced_at,
+        said_at: memory.told_at,
     })
 }
 

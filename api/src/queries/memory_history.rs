@@ -72,6 +72,8 @@ fn told(event: &Event) -> (&str, &[Source]) {
         Event::MemoryReinforced(event) => (&event.reason, &event.sources),
         Event::MemorySuperseded(event) => (&event.reason, &event.sources),
         Event::MemoryRevised(event) => (&event.reason, &event.sources),
+        Event::MemoryFaded(_) => ("its importance has sunk below the floor", &[]),
+        Event::MemoriesRecalled(_) => ("replies made use of it", &[]),
         Event::MemoryForgotten(_) => ("the user asked to forget it", &[]),
         Event::MemoriesCleared(_) => (
             "the user cleared one of the conversations that it came from",

@@ -10,7 +10,7 @@ use crate::cancellation::{self, Asked};
 use crate::core::Core;
 
 /// The tables with rows of a user, named by `user_id`.
-const TABLES: [&str; 14] = [
+const TABLES: [&str; 15] = [
     "conversations",
     "messages",
     "memories",
@@ -18,6 +18,7 @@ const TABLES: [&str; 14] = [
     "memory_events",
     "memory_streams",
     "extraction_cursors",
+    "merged",
     "terms",
     "corpus_sizes",
     "vectors",

@@ -48,6 +48,8 @@ pub(super) async fn project(
         | Event::MemoryReinforced(_)
         | Event::MemoryRevised(_)
         | Event::MemorySuperseded(_)
+        | Event::MemoryFaded(_)
+        | Event::MemoriesRecalled(_)
         | Event::MemoryForgotten(_)
         | Event::MemoriesCleared(_)
         | Event::ExtractionCompleted(_)

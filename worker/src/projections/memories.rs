@@ -17,6 +17,8 @@ pub(super) async fn project(
         Event::MemorySuperseded(event) => {
             projection::supersede(transaction, recorded, event).await?
         }
+        Event::MemoryFaded(event) => projection::fade(transaction, recorded, event).await?,
+        Event::MemoriesRecalled(event) => projection::reuse(transaction, recorded, event).await?,
         Event::MemoryForgotten(event) => projection::forget(transaction, recorded, event).await?,
         Event::MemoriesCleared(event) => projection::clear(transaction, recorded, event).await?,
         Event::ExtractionCompleted(event) => {

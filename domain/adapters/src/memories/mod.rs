@@ -39,6 +39,7 @@ pub struct Memory {
     pub valid_from: DateTime<Utc>,
     pub valid_to: Option<DateTime<Utc>>,
     pub superseded_by: Option<Uuid>,
+    pub told_at: DateTime<Utc>,
     pub last_reinforced_at: DateTime<Utc>,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
@@ -47,7 +48,7 @@ pub struct Memory {
 
 /// The columns of [`Memory`].
 const COLUMNS: &str = "memory_id, content, kind, state, importance, explicit, subject, sources, occurred_at, valid_from,
-     valid_to, superseded_by, last_reinforced_at, created_at, updated_at, version";
+     valid_to, superseded_by, told_at, last_reinforced_at, created_at, updated_at, version";
 
 impl Memory {
     /// The kind; what the table can't hold counts as a fact.
@@ -162,8 +163,8 @@ pub async fn extraction_state(
     .await
 }
 
-/// The live memories that a statement may be about: the nearest ones, those of the same slot, those
-/// of the same words, and these others.
+/// The memories, live or faded, that a statement may be about: the nearest ones, those of the same
+/// slot, those of the same words, and these others.
 ///
 /// # Errors
 /// When the database fails.
@@ -179,7 +180,7 @@ pub async fn related(
     let mut chosen: Vec<Uuid> = sqlx::query_scalar(
         "SELECT m.memory_id FROM memories m
          JOIN vectors v ON v.user_id = m.user_id AND v.content_hash = m.content_hash
-         WHERE m.user_id = $1 AND m.state = 'live' ORDER BY v.embedding <=> $2 LIMIT $3",
+         WHERE m.user_id = $1 AND m.state IN ('live', 'faded') ORDER BY v.embedding <=> $2 LIMIT $3",
     )
     .bind(user.0)
     .bind(Pgvector::from(vector.to_vec()))
@@ -193,13 +194,13 @@ pub async fn related(
         content: String,
         subject: Option<String>,
         sources: Json<Vec<Source>>,
-        last_reinforced_at: DateTime<Utc>,
+        told_at: DateTime<Utc>,
         embedding: Option<Pgvector>,
     }
     let rows: Vec<Related> = sqlx::query_as(
-        "SELECT m.memory_id, m.content, m.subject, m.sources, m.last_reinforced_at, v.embedding
+        "SELECT m.memory_id, m.content, m.subject, m.sources, m.told_at, v.embedding
          FROM memories m LEFT JOIN vectors v ON v.user_id = m.user_id AND v.content_hash = m.content_hash
-         WHERE m.user_id = $1 AND m.state = 'live'
+         WHERE m.user_id = $1 AND m.state IN ('live', 'faded')
            AND (m.memory_id = ANY($2) OR m.subject = $3 OR m.content_hash = $4 OR lower(m.content) = lower($5))
          ORDER BY m.memory_id",
     )
@@ -217,7 +218,7 @@ pub async fn related(
             content: row.content,
             subject: row.subject,
             sources: row.sources.0,
-            told_at: row.last_reinforced_at,
+            told_at: row.told_at,
             vector: row
                 .embedding
                 .map(|vector| vector.to_vec())
@@ -304,7 +305,7 @@ pub async fn same(
     let columns = columns();
     // What has no terms is in no index, and there is little of it.
     let sql = format!(
-        "SELECT {columns} FROM memories m WHERE m.user_id = $1 AND m.state = 'live'
+        "SELECT {columns} FROM memories m WHERE m.user_id = $1 AND m.state IN ('live', 'faded')
            AND (m.memory_id = ANY($5) OR ($6 AND NOT EXISTS (
                SELECT FROM terms t WHERE t.user_id = $1 AND t.source = 1 AND t.item_id = m.memory_id)))
          ORDER BY m.created_at, m.memory_id"

@@ -1,9 +1,10 @@
 //! How events change the read model of memories, their past states, and how far conversations have
 //! been read for them.
 
+use chrono::{DateTime, Utc};
 use companion_domain::events::{
-    MemoriesCleared, MemoryForgotten, MemoryRecorded, MemoryReinforced, MemoryRevised,
-    MemorySuperseded, Recorded,
+    MemoriesCleared, MemoriesRecalled, MemoryFaded, MemoryForgotten, MemoryRecorded,
+    MemoryReinforced, MemoryRevised, MemorySuperseded, Recorded,
 };
 use companion_domain::ids::{ConversationId, MemoryId, UserId};
 use companion_domain::memory::MemoryKind;
@@ -25,8 +26,8 @@ pub async fn record(
 ) -> Result<(), sqlx::Error> {
     let added = sqlx::query(
         "INSERT INTO memories (memory_id, user_id, content, content_hash, kind, state, importance, explicit, subject,
-             sources, occurred_at, valid_from, last_reinforced_at, created_at, updated_at, version)
-         VALUES ($1, $2, $3, $4, $5, 'live', $6, $7, $8, $9, $10, $11, $12, $13, $13, $14)
+             sources, occurred_at, valid_from, told_at, last_reinforced_at, created_at, updated_at, version)
+         VALUES ($1, $2, $3, $4, $5, 'live', $6, $7, $8, $9, $10, $11, $12, $12, $13, $13, $14)
          ON CONFLICT (memory_id) DO NOTHING",
     )
     .bind(event.memory_id.0)
@@ -60,7 +61,7 @@ pub async fn record(
     Ok(())
 }
 
-/// Takes in that a memory was told again.
+/// Takes in that a memory was told again: it is live, also when it had faded.
 ///
 /// # Errors
 /// When the database fails.
@@ -71,7 +72,8 @@ pub async fn reinforce(
 ) -> Result<(), sqlx::Error> {
     keep_past(connection, recorded, &[event.memory_id.0]).await?;
     sqlx::query(
-        "UPDATE memories SET sources = sources || $3, last_reinforced_at = greatest(last_reinforced_at, $4),
+        "UPDATE memories SET state = CASE state WHEN 'faded' THEN 'live' ELSE state END, sources = sources || $3,
+             told_at = greatest(told_at, $4), last_reinforced_at = greatest(last_reinforced_at, $4),
              updated_at = $5, version = $6
          WHERE user_id = $1 AND memory_id = $2 AND version < $6",
     )
@@ -122,7 +124,61 @@ pub async fn supersede(
     Ok(())
 }
 
-/// Takes in a correction by the user, or that a message says more of the same fact.
+/// Takes in that the importance of a memory has sunk below the floor. It stays in the index: who tells
+/// it again is to find it.
+///
+/// # Errors
+/// When the database fails.
+pub async fn fade(
+    connection: &mut PgConnection,
+    recorded: &Recorded,
+    event: &MemoryFaded,
+) -> Result<(), sqlx::Error> {
+    keep_past(connection, recorded, &[event.memory_id.0]).await?;
+    sqlx::query(
+        "UPDATE memories SET state = 'faded', updated_at = $3, version = $4
+         WHERE user_id = $1 AND memory_id = $2 AND version < $4 AND state = 'live'",
+    )
+    .bind(recorded.user.0)
+    .bind(event.memory_id.0)
+    .bind(recorded.recorded_at)
+    .bind(recorded.version)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Takes in that replies made use of memories. Their version moves, as it does with every event of
+/// their history: what was believed at a time goes by it.
+///
+/// # Errors
+/// When the database fails.
+pub async fn reuse(
+    connection: &mut PgConnection,
+    recorded: &Recorded,
+    event: &MemoriesRecalled,
+) -> Result<(), sqlx::Error> {
+    let ids: Vec<Uuid> = event.memories.iter().map(|used| used.memory_id.0).collect();
+    let times: Vec<DateTime<Utc>> = event.memories.iter().map(|used| used.last_at).collect();
+    keep_past(connection, recorded, &ids).await?;
+    sqlx::query(
+        "UPDATE memories m SET last_reinforced_at = greatest(m.last_reinforced_at, used.last_at),
+             updated_at = $4, version = $5
+         FROM unnest($2::uuid[], $3::timestamptz[]) AS used (memory_id, last_at)
+         WHERE m.user_id = $1 AND m.memory_id = used.memory_id AND m.version < $5",
+    )
+    .bind(recorded.user.0)
+    .bind(ids)
+    .bind(times)
+    .bind(recorded.recorded_at)
+    .bind(recorded.version)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Takes in a correction by the user, or that a message says more of the same fact: the memory is live,
+/// also when it had faded.
 ///
 /// # Errors
 /// When the database fails.
@@ -135,9 +191,11 @@ pub async fn revise(
     let former: Option<(String, String)> = sqlx::query_as(
         "UPDATE memories m SET content = coalesce($3, m.content), content_hash = coalesce($4, m.content_hash),
              kind = coalesce($5, m.kind), importance = coalesce($6, m.importance),
+             state = CASE m.state WHEN 'faded' THEN 'live' ELSE m.state END,
              subject = CASE WHEN $3 IS NULL THEN m.subject ELSE $10 END, explicit = coalesce($11, m.explicit),
              occurred_at = coalesce($12, m.occurred_at), sources = m.sources || $13,
-             last_reinforced_at = greatest(m.last_reinforced_at, $7), updated_at = $8, version = $9
+             told_at = greatest(m.told_at, $7), last_reinforced_at = greatest(m.last_reinforced_at, $7),
+             updated_at = $8, version = $9
          FROM memories f
          WHERE m.user_id = $1 AND m.memory_id = $2 AND m.version < $9 AND f.memory_id = m.memory_id
          RETURNING f.content, m.state",
@@ -272,9 +330,9 @@ async fn keep_past(
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
         "INSERT INTO past_memories (memory_id, user_id, content, content_hash, kind, state, importance, explicit, subject, sources, occurred_at,
-             valid_from, valid_to, superseded_by, last_reinforced_at, created_at, updated_at, version, until)
+             valid_from, valid_to, superseded_by, told_at, last_reinforced_at, created_at, updated_at, version, until)
          SELECT memory_id, user_id, content, content_hash, kind, state, importance, explicit, subject, sources, occurred_at,
-             valid_from, valid_to, superseded_by, last_reinforced_at, created_at, updated_at, version, $3
+             valid_from, valid_to, superseded_by, told_at, last_reinforced_at, created_at, updated_at, version, $3
          FROM memories m
          WHERE m.user_id = $1 AND m.memory_id = ANY($2) AND m.version < $4
          ON CONFLICT DO NOTHING",
