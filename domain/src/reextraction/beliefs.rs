@@ -169,6 +169,8 @@ impl Beliefs {
                     event.through_version,
                 );
             }
+            // Whether a memory is recalled, and whether that was of use, is no belief.
+            Event::MemoryFaded(_) | Event::MemoriesRecalled(_) => {}
             // Of other streams.
             Event::ConversationStarted(_)
             | Event::UserMessageReceived(_)
