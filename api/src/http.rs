@@ -27,6 +27,7 @@ use crate::cors::{self, Cors};
 use crate::error::Problem;
 use crate::merged::Merged;
 use crate::queries::conversations::ConversationsApi;
+use crate::queries::explanation::ExplanationApi;
 use crate::queries::health::HealthApi;
 use crate::queries::memories::MemoriesApi;
 use crate::{limits, openapi, request_id};
@@ -35,7 +36,14 @@ const X_REQUEST_ID: &str = "x-request-id";
 
 /// All operations. Commands and queries on one path stand together in the documentation.
 pub(crate) type Apis = Merged<(
-    (ChatApi, RepliesApi, CredentialsApi, UsersApi, HealthApi),
+    (
+        ChatApi,
+        RepliesApi,
+        ExplanationApi,
+        CredentialsApi,
+        UsersApi,
+        HealthApi,
+    ),
     (
         ConversationsApi,
         ConversationCommands,
@@ -47,7 +55,14 @@ pub(crate) type Apis = Merged<(
 
 pub(crate) fn apis() -> Apis {
     Merged((
-        (ChatApi, RepliesApi, CredentialsApi, UsersApi, HealthApi),
+        (
+            ChatApi,
+            RepliesApi,
+            ExplanationApi,
+            CredentialsApi,
+            UsersApi,
+            HealthApi,
+        ),
         (
             ConversationsApi,
             ConversationCommands,

@@ -557,6 +557,9 @@ pub struct Metadata {
     /// The model that was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// Whether the prompt held a summary of what was said earlier, when it was one for a reply.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<bool>,
     /// Sampling temperature and the like.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parameters: Option<Value>,
@@ -569,6 +572,12 @@ pub struct Metadata {
     /// The version of the software.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code_version: Option<String>,
+    /// The id that an imported event had where it was first recorded: by it the event is known again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Uuid>,
+    /// When an imported event came in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imported_at: Option<DateTime<Utc>>,
 }
 
 /// An event plus what the store assigned.
@@ -590,6 +599,13 @@ pub struct Recorded {
     pub metadata: Metadata,
     /// What happened.
     pub event: Event,
+}
+
+impl Recorded {
+    /// When the event came into this log: later than it was recorded, if it was imported.
+    pub fn arrived_at(&self) -> DateTime<Utc> {
+        self.metadata.imported_at.unwrap_or(self.recorded_at)
+    }
 }
 
 #[cfg(test)]

@@ -93,11 +93,14 @@ fn the_document_names_all_metadata() {
         traceparent: text(),
         prompt_id: text(),
         prompt_hash: text(),
+        summary: Some(true),
         model: text(),
         parameters: Some(Value::Null),
         usage: Some(Value::Null),
         embedding_model: text(),
         code_version: text(),
+        origin: id,
+        imported_at: Some(chrono::DateTime::UNIX_EPOCH),
     };
     let mut written = BTreeSet::new();
     let metadata = serde_json::to_value(metadata).expect("json");

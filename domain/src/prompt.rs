@@ -61,6 +61,8 @@ pub struct PromptMessage {
 pub struct Prompt {
     /// The messages, the system message first.
     pub messages: Vec<PromptMessage>,
+    /// Whether it holds the summary.
+    pub summary: bool,
     /// How many of the memories it holds: the first so many.
     pub memories: usize,
     /// How many earlier messages it holds: the last so many.
@@ -110,10 +112,11 @@ pub fn assemble(ingredients: Ingredients<'_>) -> Result<Prompt, TooLong> {
         .ok_or(TooLong { needed, budget })?;
 
     let mut content = system.to_owned();
+    let mut kept_summary = false;
     if let Some(summary) = summary {
         let block = block(SUMMARY_INTRODUCTION, "summary", &one_line(summary));
         if let Some(rest) = room.checked_sub(estimate_tokens(&block)) {
-            room = rest;
+            (room, kept_summary) = (rest, true);
             content.push_str(&block);
         }
     }
@@ -166,6 +169,7 @@ pub fn assemble(ingredients: Ingredients<'_>) -> Result<Prompt, TooLong> {
     });
     Ok(Prompt {
         messages,
+        summary: kept_summary,
         memories: kept_memories,
         history: kept_history,
     })

@@ -16,6 +16,7 @@ mod credentials;
 mod dead_jobs;
 mod documentation;
 mod event_log;
+mod explaining;
 mod fading;
 mod following;
 mod idempotency;

@@ -172,6 +172,7 @@ async fn the_openapi_document_has_every_operation() {
         ("/memories/{id}", "delete"),
         ("/memories/{id}/history", "get"),
         ("/memories/search", "post"),
+        ("/replies/{id}/explain", "get"),
         ("/health", "get"),
         ("/health/live", "get"),
         ("/health/ready", "get"),

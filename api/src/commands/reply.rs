@@ -166,6 +166,7 @@ impl Task {
         let metadata = Metadata {
             prompt_id: Some(prompt::ID.to_owned()),
             prompt_hash: Some(prompt::template_hash()),
+            summary: Some(prompt.summary),
             model: Some(config.llm.model.clone()),
             parameters: Some(
                 json!({ "temperature": config.llm_temperature, "max_tokens": config.llm_max_tokens }),

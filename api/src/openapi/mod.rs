@@ -44,6 +44,7 @@ const SPECIAL: &[(&str, &[Code])] = &[
         "GET /replies/{id}/stream",
         &[Code::UnknownEventId, Code::ProjectionBehind],
     ),
+    ("GET /replies/{id}/explain", &[Code::ProjectionBehind]),
     (
         "POST /auth/token",
         &[Code::AdminOnly, Code::TokensIssuedElsewhere],

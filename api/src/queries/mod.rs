@@ -1,6 +1,7 @@
 //! What reads: each file answers from read models.
 
 pub(crate) mod conversations;
+pub(crate) mod explanation;
 pub(crate) mod health;
 pub(crate) mod memories;
 pub(crate) mod memory_history;

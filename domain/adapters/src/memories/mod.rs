@@ -2,7 +2,7 @@
 
 pub mod projection;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
 use companion_domain::consolidation::Known;
@@ -287,6 +287,36 @@ pub async fn get(
         .bind(memory.0)
         .fetch_optional(executor)
         .await
+}
+
+/// Those of a user's memories among these, of any state; with `as_of`, as they were believed then. A faded
+/// one says so.
+///
+/// # Errors
+/// When the database fails.
+pub async fn some(
+    executor: impl PgExecutor<'_>,
+    user: UserId,
+    decay: &Decay,
+    memories: &[MemoryId],
+    as_of: Option<DateTime<Utc>>,
+) -> Result<HashMap<MemoryId, Memory>, sqlx::Error> {
+    let (table, columns) = (table(as_of), columns());
+    let sql =
+        format!("SELECT {columns} FROM {table} m WHERE m.user_id = $1 AND m.memory_id = ANY($5)");
+    let ids: Vec<Uuid> = memories.iter().map(|id| id.0).collect();
+    let rows: Vec<Memory> = sqlx::query_as(AssertSqlSafe(sql))
+        .bind(user.0)
+        .bind(half_lives(decay))
+        .bind(decay.fade_below)
+        .bind(as_of.unwrap_or_else(Utc::now))
+        .bind(ids)
+        .fetch_all(executor)
+        .await?;
+    Ok(rows
+        .into_iter()
+        .map(|memory| (MemoryId(memory.memory_id), memory))
+        .collect())
 }
 
 /// The live memory, faded or not, that says the same as a statement. A faded one says so.

@@ -173,11 +173,47 @@ pub async fn external_ids(
         .collect())
 }
 
+/// What is left of a message that a memory rests on.
+#[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
+#[expect(missing_docs, reason = "each field is the column of the same name")]
+pub struct Said {
+    pub message_id: Uuid,
+    pub content: String,
+    pub created_at: DateTime<Utc>,
+    pub external_id: Option<String>,
+}
+
+/// Those of a user's messages among these that have not been cleared.
+///
+/// # Errors
+/// When the database fails.
+pub async fn said(
+    executor: impl PgExecutor<'_>,
+    user: UserId,
+    messages: &[MessageId],
+) -> Result<HashMap<MessageId, Said>, sqlx::Error> {
+    let ids: Vec<Uuid> = messages.iter().map(|message| message.0).collect();
+    let rows: Vec<Said> = sqlx::query_as(
+        "SELECT message_id, content, created_at, external_id FROM messages
+         WHERE user_id = $1 AND message_id = ANY($2) AND searchable",
+    )
+    .bind(user.0)
+    .bind(ids)
+    .fetch_all(executor)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|said| (MessageId(said.message_id), said))
+        .collect())
+}
+
 /// A reply as the table has it.
 #[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
 #[expect(missing_docs, reason = "each field is the column of the same name")]
 pub struct ReplyRow {
     pub conversation_id: Uuid,
+    /// Of the event in the conversation's stream that asked for it.
+    pub version: i64,
     pub content: String,
     pub reply_status: String,
     pub failure: Option<String>,
@@ -194,7 +230,7 @@ pub async fn reply(
     reply: ReplyId,
 ) -> Result<Option<ReplyRow>, sqlx::Error> {
     sqlx::query_as(
-        "SELECT conversation_id, content, reply_status, failure, lease FROM messages
+        "SELECT conversation_id, version, content, reply_status, failure, lease FROM messages
          WHERE user_id = $1 AND message_id = $2 AND reply_status IS NOT NULL",
     )
     .bind(user.0)
@@ -205,7 +241,7 @@ pub async fn reply(
 
 /// The last `limit` messages of a conversation, or those before a message, oldest first. `None` when
 /// `before` is no message of it. Of the memories that a reply recalled, those that the user asked to
-/// forget are left out.
+/// forget are left out: their text is in no row.
 ///
 /// # Errors
 /// When the database fails.
@@ -234,12 +270,27 @@ pub async fn list_messages(
         }
     };
     let (version, ordinal) = place.unzip();
+    // The text of a recalled memory is that of its past state which held when the reply was asked for.
     let mut rows: Vec<MessageRow> = sqlx::query_as(
         "SELECT message_id, conversation_id, role, name, content, created_at, external_id, reply_status,
-                (SELECT jsonb_agg(r ORDER BY n) FROM jsonb_array_elements(recalled) WITH ORDINALITY AS e (r, n)
-                 WHERE EXISTS (SELECT FROM memories k WHERE k.user_id = $1 AND k.memory_id = (r ->> 'memory_id')::uuid)
+                (SELECT jsonb_agg(r || jsonb_build_object('content', held.content) ORDER BY n)
+                 FROM jsonb_array_elements(recalled) WITH ORDINALITY AS e (r, n)
+                 CROSS JOIN LATERAL (
+                     SELECT k.content FROM (
+                         SELECT content, 'infinity'::timestamptz AS until FROM memories
+                         WHERE user_id = $1 AND memory_id = (r ->> 'memory_id')::uuid
+                         UNION ALL
+                         SELECT content, until FROM past_memories
+                         WHERE user_id = $1 AND memory_id = (r ->> 'memory_id')::uuid
+                     ) AS k
+                     WHERE k.until > coalesce(asked.asked_at, m.created_at) ORDER BY k.until LIMIT 1
+                 ) AS held
                 ) AS recalled
-         FROM messages
+         FROM messages m
+         LEFT JOIN LATERAL (
+             SELECT a.created_at AS asked_at FROM messages a
+             WHERE a.conversation_id = m.conversation_id AND a.version = m.version AND a.ordinal = 0
+         ) AS asked ON m.recalled IS NOT NULL
          WHERE user_id = $1 AND conversation_id = $2 AND ($4::bigint IS NULL OR (version, ordinal) < ($4, $5))
          ORDER BY version DESC, ordinal DESC LIMIT $3",
     )

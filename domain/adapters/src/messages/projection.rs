@@ -7,6 +7,7 @@ use companion_domain::events::{
 };
 use companion_domain::ids::{ConversationId, ReplyId, UserId};
 use companion_domain::text;
+use serde_json::json;
 use sqlx::PgConnection;
 use sqlx::types::Json;
 use uuid::Uuid;
@@ -281,7 +282,8 @@ async fn unfind(
     vectors::mark_unused(connection, user, &hashes).await
 }
 
-/// Takes in what the LLM was asked with.
+/// Takes in what the LLM was asked with. The texts of the memories stay out: the table is not to keep
+/// what is forgotten later.
 ///
 /// # Errors
 /// When the database fails.
@@ -290,10 +292,13 @@ pub async fn start_reply(
     recorded: &Recorded,
     event: &ReplyStarted,
 ) -> Result<(), sqlx::Error> {
+    let scores = event.recalled.iter().map(|memory| {
+        json!({ "memory_id": memory.memory_id, "score": memory.score, "similarity": memory.similarity })
+    });
     sqlx::query("UPDATE messages SET recalled = $3 WHERE user_id = $1 AND message_id = $2")
         .bind(recorded.user.0)
         .bind(event.reply_id.0)
-        .bind(Json(&event.recalled))
+        .bind(Json(scores.collect::<Vec<_>>()))
         .execute(connection)
         .await?;
     Ok(())
