@@ -17,6 +17,7 @@ mod output;
 mod port;
 mod printable;
 mod process;
+mod reextract;
 mod server_log;
 mod supervise;
 mod test_services;
@@ -59,6 +60,8 @@ enum Command {
     /// See the jobs that were given up; run them again or drop them
     #[command(subcommand)]
     Jobs(jobs::Command),
+    /// Read messages again with another prompt, model or method, and supersede what changes
+    Reextract(Box<reextract::Options>),
     /// Try a deployed service from outside and say what fails
     Check(check::Options),
     /// Print a token for a user; with --scope admin this makes the first admin
@@ -83,6 +86,7 @@ async fn main() -> ExitCode {
         Command::ApiKey(command) => apikey::run(command).await.map(done),
         Command::Events(command) => events::run(command).await,
         Command::Jobs(command) => jobs::run(command).await,
+        Command::Reextract(options) => reextract::run(*options).await,
         Command::Check(options) => check::run(options).await.map(|well| {
             if well {
                 ExitCode::SUCCESS

@@ -27,6 +27,7 @@ mod memory;
 mod metrics;
 mod ownership;
 mod processes;
+mod reextracting;
 mod remembering_by_hand;
 mod service;
 mod steps;

@@ -10,7 +10,7 @@ use crate::cancellation::{self, Asked};
 use crate::core::Core;
 
 /// The tables with rows of a user, named by `user_id`.
-const TABLES: [&str; 15] = [
+const TABLES: &[&str] = &[
     "conversations",
     "messages",
     "memories",
@@ -25,6 +25,9 @@ const TABLES: [&str; 15] = [
     "vectors_to_sweep",
     "idempotency",
     "api_keys",
+    "reextraction_portions",
+    "reextraction_users",
+    "reextractions",
     "users",
 ];
 

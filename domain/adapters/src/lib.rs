@@ -24,6 +24,7 @@ pub mod queue;
 pub mod rate_limit;
 pub mod recall;
 pub mod redis_link;
+pub mod reextractions;
 pub mod reply_texts;
 pub mod shutdown;
 pub mod subscription;

@@ -207,6 +207,19 @@ impl Beliefs {
     }
 }
 
+/// The statements that a comparison needs the vectors of: what is believed, and what was given up.
+pub fn statements(beliefs: &Beliefs) -> impl Iterator<Item = &str> {
+    let live = beliefs
+        .live()
+        .map(|(_, belief)| belief.memory.content.as_str());
+    live.chain(
+        beliefs
+            .given_up
+            .iter()
+            .map(|given_up| given_up.content.as_str()),
+    )
+}
+
 fn raise(versions: &mut BTreeMap<ConversationId, i64>, conversation: ConversationId, to: i64) {
     let version = versions.entry(conversation).or_default();
     *version = to.max(*version);

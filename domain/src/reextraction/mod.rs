@@ -12,9 +12,9 @@ mod shadow;
 #[cfg(test)]
 mod tests;
 
-pub use beliefs::{Belief, Beliefs, GivenUp, State};
+pub use beliefs::{Belief, Beliefs, GivenUp, State, statements};
 pub use difference::{Added, Changed, Difference, Gone, difference};
-pub use portions::{Portion, Said, portions};
+pub use portions::{Portion, Said, portions, said_messages};
 pub use rollback::{RolledBack, roll_back};
 pub use shadow::{Read, Shadow, Vectors};
 

@@ -1,0 +1,119 @@
+//! Finds what a portion's messages state, the way a run reads. As when messages come, but for two things:
+//! the instructions may be others, and an LLM that can't be reached stops the run instead of leaving it to
+//! patterns.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use companion_adapters::llm::{Llm, LlmFailure, Sampling};
+use companion_adapters::messages;
+use companion_adapters::reextractions::Found;
+use companion_domain::events::FailureReason;
+use companion_domain::extraction::{
+    self, Extracted, KnownStatement, SaidMessage, Unusable, by_patterns, fallback_reason,
+    read_answer,
+};
+use companion_domain::ids::UserId;
+use companion_domain::prompt::PromptMessage;
+use serde_json::json;
+
+use super::Reextraction;
+
+/// The most tokens of the LLM's answer.
+const MAX_ANSWER_TOKENS: u32 = 1_500;
+
+impl Reextraction<'_> {
+    /// What is found; the inner error is why nothing usable is.
+    pub(super) async fn find(
+        &self,
+        llm: &Llm,
+        user: UserId,
+        messages: &[SaidMessage],
+        known: &[KnownStatement],
+    ) -> Result<Result<Found, &'static str>> {
+        let patterns = |fallback: Option<&'static str>| Found {
+            candidates: by_patterns(messages).candidates,
+            method: "heuristic".to_owned(),
+            fallback: fallback.map(str::to_owned),
+        };
+        let method = self.run.settings.method.as_str();
+        if method == "heuristic" {
+            return Ok(Ok(patterns(None)));
+        }
+        Ok(
+            match (self.ask(llm, user, messages, known).await?, method) {
+                (Ok(extracted), "hybrid") if extracted.candidates.is_empty() => {
+                    Ok(patterns(Some("nothing_found")))
+                }
+                (Ok(extracted), _) => Ok(Found {
+                    candidates: extracted.candidates,
+                    method: "llm".to_owned(),
+                    fallback: None,
+                }),
+                (Err(reason), "hybrid") => Ok(patterns(Some(reason))),
+                (Err(reason), _) => Err(reason),
+            },
+        )
+    }
+
+    async fn ask(
+        &self,
+        llm: &Llm,
+        user: UserId,
+        messages: &[SaidMessage],
+        known: &[KnownStatement],
+    ) -> Result<Result<Extracted, &'static str>> {
+        self.let_the_reply_go_first(user).await?;
+        let instructions = self.run.settings.instructions.as_deref();
+        let prompt = [
+            PromptMessage {
+                role: "system",
+                content: instructions
+                    .unwrap_or_else(|| extraction::instructions())
+                    .to_owned(),
+            },
+            PromptMessage {
+                role: "user",
+                content: extraction::request(messages, known),
+            },
+        ];
+        let sampling = Sampling {
+            temperature: 0.0,
+            max_tokens: MAX_ANSWER_TOKENS,
+        };
+        let schema = json!({
+            "type": "json_schema",
+            "json_schema": { "name": "memories", "strict": true, "schema": extraction::schema() }
+        });
+        let mut reason = "";
+        // Some servers know only one of the two formats.
+        for format in [schema, json!({ "type": "json_object" })] {
+            match llm.complete(&prompt, &sampling, Some(format)).await {
+                Ok(answer) if answer.whole => match read_answer(&answer.text, messages, known) {
+                    Ok(extracted) => return Ok(Ok(extracted)),
+                    Err(unusable) => reason = fallback_reason(Err(unusable)),
+                },
+                Ok(_) => reason = fallback_reason(Err(Unusable::CutOff)),
+                Err(LlmFailure(FailureReason::LlmUnavailable | FailureReason::LlmTimeout)) => {
+                    bail!(
+                        "the LLM does not answer; what was read is kept. Start it, or look at --endpoint and \
+                     --model, and give the same command again"
+                    )
+                }
+                Err(LlmFailure(failure)) => reason = fallback_reason(Ok(failure)),
+            }
+        }
+        Ok(Err(reason))
+    }
+
+    /// A local LLM serves one request at a time: while it talks to the user, this waits.
+    async fn let_the_reply_go_first(&self, user: UserId) -> Result<()> {
+        let begun = Instant::now();
+        while begun.elapsed() < self.operator.config.llm_timeout
+            && messages::is_replying(&self.operator.pool, user).await?
+        {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok(())
+    }
+}
