@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use companion_adapters::erasure::Erasure;
+use companion_adapters::erasure::{Eraser, Erasure};
 use companion_adapters::{api_keys, erasure};
 use companion_domain::ids::{ExternalUserId, InvalidUserId, UserId};
 use poem::{Addr, Request, RequestBody};
@@ -191,10 +191,13 @@ async fn by_name(app: &App, request: &Request) -> Result<Caller, Problem> {
 }
 
 /// Lets a caller in. Of a user who begins anew this process may still hold the key of the life that
-/// another process has ended.
+/// another process has ended; and what is left of that life must be gone before the next begins.
 async fn admit(app: &App, caller: Caller, erased: Option<Erasure>) -> Result<Caller, Problem> {
-    if erased.is_some() {
+    if let Some(erased) = erased {
         app.core.store.vault().forget(caller.user).await;
+        if erased.under_way {
+            Eraser::of(&app.core).finish(caller.user).await?;
+        }
     }
     Ok(caller)
 }

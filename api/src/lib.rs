@@ -146,7 +146,11 @@ async fn hear(app: App) {
                     running.cancel();
                 }
             }
-            Asked::User(user) => app.replies.cancel_of(user),
+            Asked::User(user) => {
+                app.replies.cancel_of(user);
+                let core = app.core.clone();
+                tokio::spawn(async move { core.forget(user).await });
+            }
         };
         if let Err(error) = cancellation::listen(&app.core.pool, stop).await {
             tracing::warn!("cancelled replies of other processes are not heard of: {error}");

@@ -6,6 +6,7 @@ mod check;
 mod disk;
 mod doctor;
 mod embedded;
+mod erase;
 mod events;
 mod home;
 mod identity;
@@ -62,6 +63,8 @@ enum Command {
     Jobs(jobs::Command),
     /// Read messages again with another prompt, model or method, and supersede what changes
     Reextract(Box<reextract::Options>),
+    /// Forget a user for good
+    Erase(erase::Options),
     /// Try a deployed service from outside and say what fails
     Check(check::Options),
     /// Print a token for a user; with --scope admin this makes the first admin
@@ -87,6 +90,7 @@ async fn main() -> ExitCode {
         Command::Events(command) => events::run(command).await,
         Command::Jobs(command) => jobs::run(command).await,
         Command::Reextract(options) => reextract::run(*options).await,
+        Command::Erase(options) => erase::run(options).await,
         Command::Check(options) => check::run(options).await.map(|well| {
             if well {
                 ExitCode::SUCCESS

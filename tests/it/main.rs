@@ -15,6 +15,7 @@ mod cors;
 mod credentials;
 mod dead_jobs;
 mod documentation;
+mod erasing;
 mod event_log;
 mod explaining;
 mod fading;

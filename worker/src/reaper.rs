@@ -1,9 +1,10 @@
-//! Ends replies whose process has crashed, and sweeps away what is not needed any more: ended jobs, old
+//! Ends replies whose process has crashed, finishes erasures that were broken off, and sweeps away what is not needed any more: ended jobs, old
 //! idempotency keys, vectors of what was forgotten, processes that are long gone.
 
 use std::time::{Duration, Instant};
 
 use companion_adapters::core::Core;
+use companion_adapters::erasure::{self, Eraser};
 use companion_adapters::progress::PROCESS_TTL;
 use companion_adapters::{lost_replies, progress, queue, vectors};
 use tokio_util::sync::CancellationToken;
@@ -33,6 +34,9 @@ pub(crate) async fn run(core: Core, shutdown: CancellationToken) {
             // While the database is away nobody can say that it lives.
             wait_until = Instant::now() + PROCESS_TTL;
         }
+        if let Err(error) = erase(&core).await {
+            tracing::warn!("an erasure could not be finished and is tried again: {error}");
+        }
         if round.is_multiple_of(SWEEP_EVERY)
             && let Err(error) = sweep(&core).await
         {
@@ -42,9 +46,18 @@ pub(crate) async fn run(core: Core, shutdown: CancellationToken) {
     }
 }
 
+async fn erase(core: &Core) -> Result<(), sqlx::Error> {
+    for user in erasure::unfinished(&core.pool).await? {
+        Eraser::of(core).finish(user).await?;
+        tracing::info!(user.id = %user, "an erasure that was broken off was finished");
+    }
+    Ok(())
+}
+
 async fn sweep(core: &Core) -> Result<(), sqlx::Error> {
     queue::sweep(&mut *core.derived.acquire().await?).await?;
     core.store.forget_keys().await?;
+    erasure::bury_buffers(&core.derived, &core.buffer).await?;
     progress::forget_crashed(&core.derived).await?;
     vectors::sweep(&core.derived).await
 }

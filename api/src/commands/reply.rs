@@ -275,7 +275,11 @@ impl Task {
                 .await
             {
                 Ok(()) => {}
-                Err(AppendError::Conflict { .. }) => continue,
+                // Somebody was faster; or the buffer holds a conversation of a former life of the user.
+                Err(AppendError::Conflict { .. }) => {
+                    core.buffer.forget(conversation_id).await;
+                    continue;
+                }
                 Err(AppendError::NoUser) => {
                     return Ok(Outcome::failed(FailureReason::ServiceStopping));
                 }

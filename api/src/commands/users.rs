@@ -1,6 +1,7 @@
 //! The user as a whole.
 
-use companion_adapters::erasure;
+use companion_adapters::erasure::Eraser;
+use companion_domain::ids::UserId;
 use poem::web::Data;
 use poem_openapi::OpenApi;
 
@@ -21,14 +22,26 @@ impl UsersApi {
     /// the same user id can begin anew, empty.
     #[oai(path = "/users/me", method = "delete")]
     async fn erase(&self, app: Data<&App>, caller: Caller) -> Result<Done, Problem> {
-        // A task of its own: a client who hangs up now must not leave half of it done.
-        let (core, user) = (app.core.clone(), caller.user);
-        let erased = tokio::spawn(async move { erasure::erase(&core, user).await });
+        // A task of its own: a client who hangs up now leaves nothing half done.
+        let (app, user) = (app.clone(), caller.user);
+        let erased = tokio::spawn(async move { erase(&app, user).await });
         erased.await.map_err(|error| {
             tracing::error!("erasing a user failed: {error}");
             Code::InternalError
         })??;
-        app.replies.cancel_of(caller.user);
         Ok(Done::Done)
     }
+}
+
+async fn erase(app: &App, user: UserId) -> Result<(), sqlx::Error> {
+    let eraser = Eraser::of(&app.core);
+    eraser.begin(user).await?;
+    // Before there can be a next life, whose replies are none of these.
+    app.replies.cancel_of(user);
+    app.core.forget(user).await;
+    if let Err(error) = eraser.finish(user).await {
+        // The user is gone already, for every caller.
+        tracing::warn!("what is left of an erased user is swept away later: {error}");
+    }
+    Ok(())
 }

@@ -147,8 +147,8 @@ pub async fn judge(pool: &PgPool, key: &str) -> Result<Option<ExternalUserId>, s
     let Some((id, secret)) = parse(key) else {
         return Ok(None);
     };
-    let row: Option<(String, String, bool)> = sqlx::query_as(
-        "SELECT u.external_id, k.secret_hash, coalesce(s.last_used_at < now() - make_interval(secs => $2), true)
+    let row: Option<(String, Uuid, String, bool)> = sqlx::query_as(
+        "SELECT u.external_id, u.user_id, k.secret_hash, coalesce(s.last_used_at < now() - make_interval(secs => $2), true)
          FROM api_keys k JOIN users u USING (user_id) LEFT JOIN api_key_uses s USING (key_id)
          WHERE k.key_id = $1 AND k.revoked_at IS NULL AND u.external_id IS NOT NULL",
     )
@@ -156,7 +156,7 @@ pub async fn judge(pool: &PgPool, key: &str) -> Result<Option<ExternalUserId>, s
     .bind(USE_STEP)
     .fetch_optional(pool)
     .await?;
-    let Some((external, kept, note_use)) = row else {
+    let Some((external, user, kept, note_use)) = row else {
         return Ok(None);
     };
     if !bool::from(hash(secret).as_bytes().ct_eq(kept.as_bytes())) {
@@ -164,10 +164,13 @@ pub async fn judge(pool: &PgPool, key: &str) -> Result<Option<ExternalUserId>, s
     }
     if note_use {
         sqlx::query(
-            "INSERT INTO api_key_uses (key_id, last_used_at) VALUES ($1, now())
+            // Not behind the back of whoever erases the user.
+            "INSERT INTO api_key_uses (key_id, last_used_at)
+             SELECT $1, now() FROM (SELECT FROM user_keys WHERE user_id = $2 FOR KEY SHARE) AS k
              ON CONFLICT (key_id) DO UPDATE SET last_used_at = excluded.last_used_at",
         )
         .bind(id)
+        .bind(user)
         .execute(pool)
         .await?;
     }

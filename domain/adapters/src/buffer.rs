@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use companion_domain::conversation::Conversation;
 use companion_domain::events::Recorded;
-use companion_domain::ids::{ConversationId, StreamId};
+use companion_domain::ids::{ConversationId, StreamId, UserId};
 use moka::future::Cache;
 
 use crate::config::Config;
@@ -21,6 +21,18 @@ if version and tonumber(version) >= tonumber(ARGV[1]) then return 0 end
 redis.call('HSET', KEYS[1], 'version', ARGV[1], 'state', ARGV[2])
 redis.call('EXPIRE', KEYS[1], ARGV[3])
 return 1";
+
+/// Puts a mark in the place of a buffer that no state is newer than: `KEYS[1]` the buffer, `ARGV` the
+/// mark's version and seconds.
+const BURY: &str = "redis.call('DEL', KEYS[1])
+redis.call('HSET', KEYS[1], 'version', ARGV[1])
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+return 1";
+
+/// No stream gets there. The largest number that Redis's scripts compare exactly.
+const BURIED: i64 = (1 << 53) - 1;
+/// How long the mark stays: longer than any request that read the log before may take.
+const BURIED_FOR_SECONDS: u64 = 86_400;
 
 /// The buffers of all conversations.
 #[derive(Clone)]
@@ -94,6 +106,32 @@ impl Buffer {
             let _ = redis.run::<i64>(delete.arg(key(conversation))).await;
         }
         self.process.invalidate(&conversation).await;
+    }
+
+    /// Throws a conversation's buffer away for good: whoever read the log before and comes late with
+    /// it stores nothing any more. `false` when Redis does not answer.
+    pub async fn bury(&self, conversation: ConversationId) -> bool {
+        self.process.invalidate(&conversation).await;
+        let Some(redis) = &self.redis else {
+            return true;
+        };
+        let script = redis::Script::new(BURY);
+        let mut call = script.key(key(conversation));
+        call.arg(BURIED).arg(BURIED_FOR_SECONDS);
+        redis.run_script::<i64>(&call).await.is_ok()
+    }
+
+    /// Throws away what this process itself holds of a user's conversations.
+    pub async fn forget_user(&self, user: UserId) {
+        let of_user: Vec<ConversationId> = self
+            .process
+            .iter()
+            .filter(|(_, state)| state.user == Some(user))
+            .map(|(conversation, _)| *conversation)
+            .collect();
+        for conversation in of_user {
+            self.process.invalidate(&conversation).await;
+        }
     }
 
     async fn load(&self, conversation: ConversationId) -> Option<Arc<Conversation>> {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use companion_domain::ids::UserId;
 use sqlx::PgPool;
 
 use crate::buffer::Buffer;
@@ -116,6 +117,12 @@ impl Core {
             derived,
             store,
         })
+    }
+
+    /// Forgets what this process holds at hand of a user who was erased.
+    pub async fn forget(&self, user: UserId) {
+        self.store.vault().forget(user).await;
+        self.buffer.forget_user(user).await;
     }
 
     /// Closes the connections; to be called when nothing uses them any more.

@@ -192,7 +192,8 @@ impl Vault {
         Ok(known)
     }
 
-    /// Makes a key for a user who has none. The caller commits; `false` when somebody else was first.
+    /// Makes a key for a user who has none. The caller holds the lock on the user's stream, and commits.
+    /// `false` when somebody else was first, or while the user is being erased.
     ///
     /// # Errors
     /// [`VaultError`] when the database or the random source fails.
@@ -206,7 +207,9 @@ impl Vault {
         let key_id = Uuid::now_v7();
         let wrapped = seal(&self.master, &wrapping(user, key_id), plain.as_slice())?;
         let made = sqlx::query(
-            "INSERT INTO user_keys (user_id, key_id, wrapped) VALUES ($1, $2, $3) ON CONFLICT (user_id) DO NOTHING",
+            "INSERT INTO user_keys (user_id, key_id, wrapped)
+             SELECT $1, $2, $3 WHERE NOT EXISTS (SELECT FROM erasures WHERE user_id = $1 AND swept_at IS NULL)
+             ON CONFLICT (user_id) DO NOTHING",
         )
         .bind(user.0)
         .bind(key_id)

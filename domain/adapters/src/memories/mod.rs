@@ -86,6 +86,17 @@ pub async fn history(
     .await
 }
 
+/// How far the memory stream of the user `$1` is projected. What a former life appended can't be read any
+/// more, and counts as projected: what is new is numbered after it.
+macro_rules! projected_version {
+    () => {
+        "coalesce((SELECT version FROM memory_streams WHERE user_id = $1),
+                  (SELECT e.version FROM events e WHERE e.stream_id = 'memory-' || $1::text
+                   AND NOT EXISTS (SELECT FROM user_keys k WHERE k.user_id = e.user_id AND k.key_id = e.key_id)
+                   ORDER BY e.version DESC LIMIT 1), 0)"
+    };
+}
+
 /// The version of a user's memory stream up to which their memories are projected.
 ///
 /// # Errors
@@ -94,11 +105,10 @@ pub async fn stream_version(
     executor: impl PgExecutor<'_>,
     user: UserId,
 ) -> Result<i64, sqlx::Error> {
-    let version: Option<i64> =
-        sqlx::query_scalar("SELECT version FROM memory_streams WHERE user_id = $1")
-            .bind(user.0)
-            .fetch_optional(executor)
-            .await?;
+    let version: Option<i64> = sqlx::query_scalar(concat!("SELECT ", projected_version!()))
+        .bind(user.0)
+        .fetch_one(executor)
+        .await?;
     Ok(version.unwrap_or(0))
 }
 
@@ -154,8 +164,10 @@ pub async fn extraction_state(
     conversation: ConversationId,
 ) -> Result<(i64, i64), sqlx::Error> {
     sqlx::query_as(
-        "SELECT coalesce((SELECT version FROM memory_streams WHERE user_id = $1), 0),
-                coalesce((SELECT through_version FROM extraction_cursors WHERE conversation_id = $2), 0)",
+        concat!(
+            "SELECT ", projected_version!(), ",
+                coalesce((SELECT through_version FROM extraction_cursors WHERE conversation_id = $2), 0)"
+        ),
     )
     .bind(user.0)
     .bind(conversation.0)

@@ -1,0 +1,131 @@
+//! `companion erase`: a user is forgotten, for good.
+
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use companion_adapters::buffer::Buffer;
+use companion_adapters::erasure::{Eraser, Holdings, Step};
+use companion_adapters::redis_link::RedisLink;
+use companion_adapters::reply_texts::ReplyTexts;
+use companion_domain::ids::{ExternalUserId, UserId};
+use serde_json::json;
+
+use crate::operator::{INTERRUPTED, Manner, Operator, Progress, user};
+use crate::output::note;
+
+/// Who is erased.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// The user, as callers name them
+    #[arg(value_name = "USER", value_parser = user)]
+    user: ExternalUserId,
+    /// Don't ask for the user's id again
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    manner: Manner,
+}
+
+pub(crate) async fn run(options: Options) -> Result<ExitCode> {
+    let operator = Operator::open("erase").await?;
+    let done = perform(&operator, &options).await;
+    operator.close().await;
+    done
+}
+
+async fn perform(operator: &Operator, options: &Options) -> Result<ExitCode> {
+    let redis = RedisLink::open(&operator.config)?;
+    let eraser = Eraser::new(
+        operator.pool.clone(),
+        operator.store.vault().clone(),
+        Buffer::new(&operator.config, redis.clone()),
+        ReplyTexts::new(redis),
+    );
+    let user = UserId::of(&options.user);
+    let name = options.user.as_str();
+    let holdings = eraser.holdings(user).await?;
+    if options.manner.dry_run {
+        return report(options, &holdings, || {
+            format!("{}\nNothing was changed.", told(name, &holdings))
+        });
+    }
+    if !holdings.registered && !holdings.under_way {
+        return report(options, &holdings, || {
+            format!("There is nobody called {name}, and nothing to erase.")
+        });
+    }
+    if !options.yes && !confirmed(name, &holdings)? {
+        bail!("not erased: what was typed is not {name}");
+    }
+    if holdings.registered {
+        eraser.begin(user).await?;
+    }
+    let rows = holdings.rows + holdings.jobs + holdings.conversations;
+    let mut progress = Progress::new("rows", u64::try_from(rows).unwrap_or(0));
+    while let Step::More(swept) = eraser.step(user).await? {
+        progress.advance(swept);
+        if operator.stop.is_cancelled() {
+            progress.finish();
+            note(format_args!(
+                "{name} is erased: nobody can open what the log holds. A worker sweeps away the rest, or: \
+                 companion erase {name}"
+            ));
+            return Ok(ExitCode::from(INTERRUPTED));
+        }
+    }
+    progress.finish();
+    report(options, &holdings, || {
+        format!("{} Now they are gone.", told(name, &holdings))
+    })
+}
+
+fn report(
+    options: &Options,
+    holdings: &Holdings,
+    text: impl FnOnce() -> String,
+) -> Result<ExitCode> {
+    let result = json!({
+        "user": options.user.as_str(),
+        "user_id": UserId::of(&options.user),
+        "dry_run": options.manner.dry_run,
+        "was": holdings,
+    });
+    options.manner.print(&result, text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn told(name: &str, holdings: &Holdings) -> String {
+    let Holdings {
+        registered,
+        under_way,
+        events,
+        conversations,
+        jobs,
+        rows,
+    } = holdings;
+    let state = match (registered, under_way) {
+        (_, true) => "is being erased",
+        (true, _) => "has a key",
+        (false, _) => "has no key",
+    };
+    format!(
+        "{name} {state}: {events} events in the log, which nobody can open without that key; \
+         {conversations} conversations, {jobs} jobs and {rows} rows that are deleted."
+    )
+}
+
+/// Whether the operator means it.
+fn confirmed(name: &str, holdings: &Holdings) -> Result<bool> {
+    if !io::stdin().is_terminal() {
+        bail!("erasing can't be undone; add --yes to do it without being asked");
+    }
+    note(told(name, holdings));
+    let _ = write!(
+        io::stderr(),
+        "This can't be undone. Type {name} to erase them: "
+    );
+    let mut typed = String::new();
+    io::stdin().read_line(&mut typed)?;
+    Ok(typed.trim() == name)
+}
