@@ -18,6 +18,7 @@ mod output;
 mod port;
 mod printable;
 mod process;
+mod reembed;
 mod reextract;
 mod server_log;
 mod supervise;
@@ -65,6 +66,8 @@ enum Command {
     Reextract(Box<reextract::Options>),
     /// Forget a user for good
     Erase(erase::Options),
+    /// Make the vectors of another embedding model while the service runs, and change to it
+    Reembed(reembed::Options),
     /// Try a deployed service from outside and say what fails
     Check(check::Options),
     /// Print a token for a user; with --scope admin this makes the first admin
@@ -91,6 +94,7 @@ async fn main() -> ExitCode {
         Command::Jobs(command) => jobs::run(command).await,
         Command::Reextract(options) => reextract::run(*options).await,
         Command::Erase(options) => erase::run(options).await,
+        Command::Reembed(options) => reembed::run(options).await,
         Command::Check(options) => check::run(options).await.map(|well| {
             if well {
                 ExitCode::SUCCESS

@@ -97,9 +97,21 @@ impl Operator {
     /// # Errors
     /// What keeps it from being used, with what mends it.
     pub(crate) async fn open(command: &str) -> Result<Self> {
+        Self::open_it(command, false).await
+    }
+
+    /// The same, whatever embedding model is configured: for the command that changes it.
+    ///
+    /// # Errors
+    /// What keeps it from being used, with what mends it.
+    pub(crate) async fn open_with_any_model(command: &str) -> Result<Self> {
+        Self::open_it(command, true).await
+    }
+
+    async fn open_it(command: &str, any_model: bool) -> Result<Self> {
         let config = Config::from_env()?;
         let (url, guard) = embedded::url_for(&config, command).await?;
-        match Self::connect(config, url).await {
+        match Self::connect(config, url, any_model).await {
             Ok(operator) => Ok(Self { guard, ..operator }),
             Err(error) => {
                 if let Some(guard) = guard {
@@ -110,11 +122,15 @@ impl Operator {
         }
     }
 
-    async fn connect(config: Config, url: Secret) -> Result<Self> {
+    async fn connect(config: Config, url: Secret, any_model: bool) -> Result<Self> {
         let stop = CancellationToken::new();
         shutdown::on_signal(stop.clone())?;
-        let pool = database::connect(&url, CONNECTIONS, true).await?;
-        database::check(&pool, &config).await?;
+        let pool = database::connect_for(&config, &url, CONNECTIONS, true).await?;
+        if any_model {
+            database::check_schema(&pool).await?;
+        } else {
+            database::check(&pool, &config).await?;
+        }
         let vault = Vault::new(&vault::master_key(&config)?)?;
         vault.check(&pool).await?;
         let store = EventStore::new(pool.clone(), vault);

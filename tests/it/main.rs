@@ -28,6 +28,7 @@ mod memory;
 mod metrics;
 mod ownership;
 mod processes;
+mod reembedding;
 mod reextracting;
 mod remembering_by_hand;
 mod service;

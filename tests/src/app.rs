@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use companion_adapters::config::Config;
 use companion_adapters::core::Core;
@@ -10,7 +12,7 @@ use companion_adapters::embedder::Embedder;
 use companion_adapters::telemetry;
 use reqwest::{Client, Method, RequestBuilder, Response};
 use serde_json::{Value, json};
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -300,11 +302,15 @@ pub async fn status_and_json(response: Response) -> (u16, Value) {
     (status, json)
 }
 
-/// The embedding model, loaded once a process.
+/// An embedding model, each loaded once a process.
 pub async fn embedder(config: &Config) -> Embedder {
-    static EMBEDDER: OnceCell<Embedder> = OnceCell::const_new();
-    EMBEDDER
-        .get_or_init(|| async { Embedder::load(config).await.expect("the model loads") })
-        .await
-        .clone()
+    static EMBEDDERS: OnceLock<Mutex<HashMap<PathBuf, Embedder>>> = OnceLock::new();
+    let mut embedders = EMBEDDERS.get_or_init(Mutex::default).lock().await;
+    let directory = &config.embedding_model_dir;
+    if let Some(embedder) = embedders.get(directory) {
+        return embedder.clone();
+    }
+    let embedder = Embedder::load(config).await.expect("the model loads");
+    embedders.insert(directory.clone(), embedder.clone());
+    embedder
 }

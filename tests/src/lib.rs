@@ -13,4 +13,5 @@ pub mod http;
 pub mod llm;
 pub mod otlp;
 pub mod process;
+pub mod small_model;
 pub mod sse;

@@ -9,6 +9,7 @@ mod projections;
 mod reaper;
 mod relay;
 mod subscription;
+mod vectors;
 
 use std::time::Duration;
 
@@ -34,6 +35,7 @@ pub async fn run(core: Core, shutdown: CancellationToken) -> anyhow::Result<()> 
     tasks.spawn(projections::run(core.clone(), shutdown.clone()));
     tasks.spawn(relay::run(core.clone(), bell.clone(), shutdown.clone()));
     tasks.spawn(reaper::run(core.clone(), shutdown.clone()));
+    tasks.spawn(vectors::run(core.clone(), shutdown.clone()));
     for queue in jobs::queues(core, llm, &bell, &shutdown) {
         tasks.spawn(queue);
     }

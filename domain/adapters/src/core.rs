@@ -107,8 +107,8 @@ impl Core {
     async fn open_log(config: &Config) -> Result<Log, StartError> {
         let url = config.postgres_url.as_ref().ok_or(StartError::NoDatabase)?;
         let vault = Vault::new(&vault::master_key(config)?)?;
-        let pool = database::connect(url, CONNECTIONS, true).await?;
-        let derived = database::connect(url, CONNECTIONS, false).await?;
+        let pool = database::connect_for(config, url, CONNECTIONS, true).await?;
+        let derived = database::connect_for(config, url, CONNECTIONS, false).await?;
         database::check(&pool, config).await?;
         vault.check(&pool).await?;
         let store = EventStore::new(pool.clone(), vault);

@@ -1,5 +1,6 @@
 //! The connection pool and the migrations.
 
+use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, SqlSafeStr};
 
 use crate::config::{Config, Secret};
+use crate::embedding_models::{self, ModelState};
 
 const UNFINISHED_JOBS: &str = "CREATE INDEX IF NOT EXISTS companion_unfinished_jobs
      ON apalis.jobs (status, run_at) WHERE status <> 'Done'";
@@ -65,18 +67,54 @@ pub enum DatabaseError {
     NotMigrated,
     /// The vectors were made by another model.
     #[error(
-        "EMBEDDING_MODEL={configured} but the database holds vectors of {stored}; set EMBEDDING_MODEL and \
-         EMBEDDING_DIMENSION back"
+        "EMBEDDING_MODEL={configured} but the database holds vectors of {stored}; to change the model, first run: \
+         companion reembed --model {} --dimension {} --model-dir DIR; otherwise set EMBEDDING_MODEL and \
+         EMBEDDING_DIMENSION back", configured.model, configured.dimension
     )]
     EmbeddingModel {
-        /// What is configured: model and dimension.
-        configured: String,
+        /// What is configured.
+        configured: ConfiguredModel,
         /// What the database holds.
         stored: String,
     },
+    /// The vectors of the model are being made.
+    #[error(
+        "the vectors of EMBEDDING_MODEL={0} are not all made yet; let companion reembed finish, or set EMBEDDING_MODEL \
+         and EMBEDDING_DIMENSION back"
+    )]
+    EmbeddingModelFilling(ConfiguredModel),
     /// A query failed.
     #[error("the database failed: {0}")]
     Query(#[from] sqlx::Error),
+}
+
+/// An embedding model as it is configured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfiguredModel {
+    /// Its name.
+    pub model: String,
+    /// The length of its vectors.
+    pub dimension: usize,
+}
+
+impl fmt::Display for ConfiguredModel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.model, self.dimension)
+    }
+}
+
+/// Opens a pool that sees the vectors of the configured embedding model, see [`connect`].
+///
+/// # Errors
+/// [`DatabaseError`] when the URL is wrong or nobody answers.
+pub async fn connect_for(
+    config: &Config,
+    url: &Secret,
+    connections: u32,
+    durable: bool,
+) -> Result<PgPool, DatabaseError> {
+    let search_path = embedding_models::search_path(config);
+    connect_with(&search_path, url, connections, durable).await
 }
 
 /// Opens a pool of at most `connections` connections and tries one. A commit of a pool that is not
@@ -89,10 +127,19 @@ pub async fn connect(
     connections: u32,
     durable: bool,
 ) -> Result<PgPool, DatabaseError> {
+    connect_with("read,public", url, connections, durable).await
+}
+
+async fn connect_with(
+    search_path: &str,
+    url: &Secret,
+    connections: u32,
+    durable: bool,
+) -> Result<PgPool, DatabaseError> {
     let options = options(url)?
         // Read models live in `read`; a replay looks at another schema by setting this.
         .options([
-            ("search_path", "read,public"),
+            ("search_path", search_path),
             ("idle_in_transaction_session_timeout", "60s"),
             ("jit", "off"),
             ("synchronous_commit", if durable { "on" } else { "off" }),
@@ -158,13 +205,7 @@ pub async fn migrate(url: &Secret, config: &Config) -> Result<(), DatabaseError>
         .map_err(|error| DatabaseError::Migrate(error.to_string()))?;
     // Of the job queue only what is not done is ever looked for.
     sqlx::query(UNFINISHED_JOBS).execute(&pool).await?;
-    sqlx::query(
-        "INSERT INTO embedding_model (model, dimension) VALUES ($1, $2) ON CONFLICT DO NOTHING",
-    )
-    .bind(&config.embedding_model)
-    .bind(i32::try_from(config.embedding_dimension).unwrap_or(i32::MAX))
-    .execute(&pool)
-    .await?;
+    embedding_models::note_first(&pool, config).await?;
     pool.close().await;
     Ok(())
 }
@@ -183,39 +224,59 @@ fn job_queue_migrations() -> Migrator {
     migrator
 }
 
-/// Checks that the schema is there and that its vectors come from the configured model.
+/// Checks that the schema is there and that it has the vectors of the configured model.
 ///
 /// # Errors
-/// [`DatabaseError::NotMigrated`] or [`DatabaseError::EmbeddingModel`].
+/// [`DatabaseError::NotMigrated`], [`DatabaseError::EmbeddingModel`] or
+/// [`DatabaseError::EmbeddingModelFilling`].
 pub async fn check(pool: &PgPool, config: &Config) -> Result<(), DatabaseError> {
+    check_schema(pool).await?;
+    let configured = || ConfiguredModel {
+        model: config.embedding_model.clone(),
+        dimension: config.embedding_dimension,
+    };
+    let models = embedding_models::all(pool).await?;
+    let live = models.first().ok_or(DatabaseError::NotMigrated)?;
+    match models.iter().find(|model| model.is_of(config)) {
+        None => Err(DatabaseError::EmbeddingModel {
+            configured: configured(),
+            stored: format!("{} ({})", live.model, live.dimension()),
+        }),
+        Some(model) => match model.state() {
+            ModelState::Filling => Err(DatabaseError::EmbeddingModelFilling(configured())),
+            ModelState::Live => Ok(()),
+            ModelState::Former => {
+                tracing::warn!(
+                    "EMBEDDING_MODEL={} is not the live one any more; set it to {} and EMBEDDING_DIMENSION to {}",
+                    configured(),
+                    live.model,
+                    live.dimension()
+                );
+                Ok(())
+            }
+        },
+    }
+}
+
+/// Checks that the schema is there.
+///
+/// # Errors
+/// [`DatabaseError::NotMigrated`].
+pub async fn check_schema(pool: &PgPool) -> Result<(), DatabaseError> {
     let applied: Result<Vec<i64>, sqlx::Error> =
         sqlx::query_scalar("SELECT version FROM public._sqlx_migrations WHERE success")
             .fetch_all(pool)
             .await;
     let applied = applied.map_err(|_| DatabaseError::NotMigrated)?;
-    if !MIGRATIONS
+    let is_applied = |version: &i64| applied.contains(version);
+    if MIGRATIONS
         .iter()
-        .all(|migration| applied.contains(&migration.version))
+        .all(|migration| is_applied(&migration.version))
     {
-        return Err(DatabaseError::NotMigrated);
+        Ok(())
+    } else {
+        Err(DatabaseError::NotMigrated)
     }
-    let stored: Option<(String, i32)> =
-        sqlx::query_as("SELECT model, dimension FROM embedding_model")
-            .fetch_optional(pool)
-            .await?;
-    let (model, dimension) = stored.ok_or(DatabaseError::NotMigrated)?;
-    if model != config.embedding_model
-        || usize::try_from(dimension) != Ok(config.embedding_dimension)
-    {
-        return Err(DatabaseError::EmbeddingModel {
-            configured: format!(
-                "{} ({})",
-                config.embedding_model, config.embedding_dimension
-            ),
-            stored: format!("{model} ({dimension})"),
-        });
-    }
-    Ok(())
 }
 
 fn options(url: &Secret) -> Result<PgConnectOptions, DatabaseError> {

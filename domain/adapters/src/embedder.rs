@@ -83,10 +83,17 @@ impl Embedder {
     /// # Errors
     /// [`EmbedError`] that says what is missing or wrong.
     pub async fn load(config: &Config) -> Result<Self, EmbedError> {
+        Self::load_from(&config.embedding_model_dir, config.embedding_dimension).await
+    }
+
+    /// Loads the model that lies in a folder and makes vectors of this length.
+    ///
+    /// # Errors
+    /// [`EmbedError`] that says what is missing or wrong.
+    pub async fn load_from(directory: &Path, dimension: usize) -> Result<Self, EmbedError> {
         let (requests, receiver) = mpsc::channel(QUEUE);
         let (loaded, ready) = oneshot::channel();
-        let directory = config.embedding_model_dir.clone();
-        let dimension = config.embedding_dimension;
+        let directory = directory.to_owned();
         std::thread::Builder::new()
             .name("embedder".to_owned())
             .spawn(move || match load(&directory, dimension) {

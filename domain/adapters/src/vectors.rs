@@ -1,12 +1,15 @@
-//! The vectors of what users said: a cache, keyed by what was embedded.
+//! The vectors of what users said: a cache, keyed by what was embedded. `vectors` is the table of this
+//! process's embedding model, see [`crate::embedding_models`].
 
 use std::collections::HashMap;
 
 use companion_domain::ids::UserId;
 use pgvector::Vector as Pgvector;
-use sqlx::{PgExecutor, PgPool};
+use sqlx::{AssertSqlSafe, PgExecutor, PgPool};
+use uuid::Uuid;
 
 use crate::embedder::{EmbedError, Embedder, Vector, content_hash};
+use crate::embedding_models;
 use crate::subscription::{READ_MODELS, RELAY};
 
 /// Which of these hashes have a vector already.
@@ -138,7 +141,7 @@ pub async fn mark_unused(
 }
 
 /// Throws away noted vectors that no message that can be found and no memory, past ones too, has any
-/// more. Only of users of whom nothing is under way: no event that a subscription has yet to read, and
+/// more, of all embedding models. Only of users of whom nothing is under way: no event that a subscription has yet to read, and
 /// no embedding job. What is told again meanwhile is embedded again.
 ///
 /// # Errors
@@ -160,31 +163,44 @@ pub async fn sweep(pool: &PgPool) -> Result<(), sqlx::Error> {
     .fetch_all(&mut *transaction)
     .await?;
     let (xids, positions): (Vec<String>, Vec<i64>) = behind.into_iter().unzip();
-    sqlx::query(
-        "WITH quiet AS (
-             SELECT s.user_id, s.content_hash FROM vectors_to_sweep s
-             WHERE NOT EXISTS (
-                 SELECT FROM unnest($1::text[], $2::bigint[]) AS c (xid, position)
-                 WHERE EXISTS (SELECT FROM events e
-                               WHERE e.user_id = s.user_id AND (e.xid, e.position) > (c.xid::xid8, c.position)))
-               AND NOT EXISTS (SELECT FROM apalis.jobs j
-                               WHERE j.job_type = 'embed' AND j.status IN ('Pending', 'Queued', 'Running', 'Failed')
-                                 AND convert_from(j.job, 'UTF8')::jsonb ->> 'user' = s.user_id::text)
-             LIMIT 10000
-         ), gone AS (
-             DELETE FROM vectors v USING quiet q
+    let quiet: Vec<(Uuid, Vec<u8>)> = sqlx::query_as(
+        "SELECT s.user_id, s.content_hash FROM vectors_to_sweep s
+         WHERE NOT EXISTS (
+             SELECT FROM unnest($1::text[], $2::bigint[]) AS c (xid, position)
+             WHERE EXISTS (SELECT FROM events e
+                           WHERE e.user_id = s.user_id AND (e.xid, e.position) > (c.xid::xid8, c.position)))
+           AND NOT EXISTS (SELECT FROM apalis.jobs j
+                           WHERE j.job_type = 'embed' AND j.status IN ('Pending', 'Queued', 'Running', 'Failed')
+                             AND convert_from(j.job, 'UTF8')::jsonb ->> 'user' = s.user_id::text)
+         LIMIT 10000",
+    )
+    .bind(xids)
+    .bind(positions)
+    .fetch_all(&mut *transaction)
+    .await?;
+    let (users, hashes): (Vec<Uuid>, Vec<Vec<u8>>) = quiet.into_iter().unzip();
+    for table in embedding_models::tables(&mut *transaction).await? {
+        let sql = format!(
+            "DELETE FROM {table} v USING unnest($1::uuid[], $2::bytea[]) AS q (user_id, content_hash)
              WHERE v.user_id = q.user_id AND v.content_hash = q.content_hash
                AND NOT EXISTS (SELECT FROM messages m WHERE m.user_id = v.user_id
                                AND m.content_hash = v.content_hash AND m.searchable)
                AND NOT EXISTS (SELECT FROM memories m WHERE m.user_id = v.user_id AND m.content_hash = v.content_hash)
                AND NOT EXISTS (SELECT FROM past_memories m WHERE m.user_id = v.user_id
-                               AND m.content_hash = v.content_hash)
-         )
-         DELETE FROM vectors_to_sweep s USING quiet q
+                               AND m.content_hash = v.content_hash)"
+        );
+        sqlx::query(AssertSqlSafe(sql))
+            .bind(&users)
+            .bind(&hashes)
+            .execute(&mut *transaction)
+            .await?;
+    }
+    sqlx::query(
+        "DELETE FROM vectors_to_sweep s USING unnest($1::uuid[], $2::bytea[]) AS q (user_id, content_hash)
          WHERE s.user_id = q.user_id AND s.content_hash = q.content_hash",
     )
-    .bind(xids)
-    .bind(positions)
+    .bind(&users)
+    .bind(&hashes)
     .execute(&mut *transaction)
     .await?;
     transaction.commit().await

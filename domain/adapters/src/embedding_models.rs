@@ -1,0 +1,283 @@
+//! The embedding models whose vectors the database holds: one that is live, and others that are being
+//! filled or were live before.
+//!
+//! Each has a table `vectors` of its own. A process holds one model for as long as it runs, and its
+//! connections name the schema of that model's table in their search path. So vectors of two models never
+//! meet, in whatever order the processes of a service are restarted.
+
+use chrono::{DateTime, Utc};
+use sha2::{Digest, Sha256};
+use sqlx::{AssertSqlSafe, FromRow, PgConnection, PgExecutor, PgPool};
+
+use crate::config::Config;
+use crate::subscription::{Checkpoint, READ_MODELS};
+
+/// The schema of the first model's table.
+const FIRST_HOME: &str = "public";
+
+/// An embedding model that the database has vectors of.
+#[derive(Debug, Clone, PartialEq, FromRow)]
+pub struct EmbeddingModel {
+    /// Its name.
+    pub model: String,
+    dimension: i32,
+    state: String,
+    home: String,
+    /// Since when it is in its state.
+    pub since: DateTime<Utc>,
+}
+
+/// What is done with a model's vectors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ModelState {
+    /// They are being made.
+    Filling,
+    /// They are used.
+    Live,
+    /// They were used, and can be again.
+    Former,
+}
+
+impl ModelState {
+    /// The stored name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Filling => "filling",
+            Self::Live => "live",
+            Self::Former => "former",
+        }
+    }
+}
+
+impl EmbeddingModel {
+    /// The length of its vectors.
+    pub fn dimension(&self) -> usize {
+        usize::try_from(self.dimension).unwrap_or(0)
+    }
+
+    /// What is done with its vectors.
+    pub fn state(&self) -> ModelState {
+        match self.state.as_str() {
+            "live" => ModelState::Live,
+            "former" => ModelState::Former,
+            _ => ModelState::Filling,
+        }
+    }
+
+    /// Its table, with the schema: made by [`register`], so it can stand in a query.
+    pub fn table(&self) -> String {
+        format!("{}.vectors", self.home)
+    }
+
+    /// Whether it is the model of a configuration.
+    pub fn is_of(&self, config: &Config) -> bool {
+        self.model == config.embedding_model && self.dimension() == config.embedding_dimension
+    }
+}
+
+/// The schema of a model's table, unless it is the first one: it need not be looked up.
+fn home(model: &str, dimension: usize) -> String {
+    let hash = Sha256::digest(format!("{model}\u{1f}{dimension}").as_bytes());
+    let hex: String = hash
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    format!("vectors_{hex}")
+}
+
+/// Where a process of this configuration looks for tables. A schema that is not there is passed over: then
+/// its model's vectors are the first ones, in `public`.
+pub fn search_path(config: &Config) -> String {
+    let home = home(&config.embedding_model, config.embedding_dimension);
+    format!("read,{home},public")
+}
+
+const COLUMNS: &str = "model, dimension, state, home, since";
+
+/// All models, the live one first, then the one that was live last.
+///
+/// # Errors
+/// When the database fails.
+pub async fn all(executor: impl PgExecutor<'_>) -> Result<Vec<EmbeddingModel>, sqlx::Error> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM public.embedding_model ORDER BY state <> 'live', state <> 'former', since DESC"
+    );
+    sqlx::query_as(AssertSqlSafe(sql)).fetch_all(executor).await
+}
+
+/// The tables of vectors, of every model.
+///
+/// # Errors
+/// When the database fails.
+pub async fn tables(executor: impl PgExecutor<'_>) -> Result<Vec<String>, sqlx::Error> {
+    let models = all(executor).await?;
+    Ok(models.iter().map(EmbeddingModel::table).collect())
+}
+
+/// Notes the first model of a new database; where there is one already nothing is done.
+///
+/// # Errors
+/// When the database fails.
+pub async fn note_first(executor: impl PgExecutor<'_>, config: &Config) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO public.embedding_model (model, dimension)
+         SELECT $1, $2 WHERE NOT EXISTS (SELECT FROM public.embedding_model) ON CONFLICT DO NOTHING",
+    )
+    .bind(&config.embedding_model)
+    .bind(i32::try_from(config.embedding_dimension).unwrap_or(i32::MAX))
+    .execute(executor)
+    .await?;
+    Ok(())
+}
+
+/// The model of that name and dimension, with a table for it: an empty one if it is new.
+///
+/// # Errors
+/// When the database fails.
+pub async fn register(
+    pool: &PgPool,
+    model: &str,
+    dimension: usize,
+) -> Result<EmbeddingModel, sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    let home = home(model, dimension);
+    let added = sqlx::query(
+        "INSERT INTO public.embedding_model (model, dimension, state, home) VALUES ($1, $2, 'filling', $3)
+         ON CONFLICT (model, dimension) DO NOTHING",
+    )
+    .bind(model)
+    .bind(i32::try_from(dimension).unwrap_or(i32::MAX))
+    .bind(&home)
+    .execute(&mut *transaction)
+    .await?;
+    if added.rows_affected() == 1 {
+        for sql in [
+            format!("CREATE SCHEMA {home}"),
+            format!("CREATE TABLE {home}.vectors (LIKE public.vectors INCLUDING ALL)"),
+        ] {
+            sqlx::query(AssertSqlSafe(sql))
+                .execute(&mut *transaction)
+                .await?;
+        }
+    }
+    let sql =
+        format!("SELECT {COLUMNS} FROM public.embedding_model WHERE model = $1 AND dimension = $2");
+    let registered = sqlx::query_as(AssertSqlSafe(sql))
+        .bind(model)
+        .bind(i32::try_from(dimension).unwrap_or(i32::MAX))
+        .fetch_one(&mut *transaction)
+        .await?;
+    transaction.commit().await?;
+    Ok(registered)
+}
+
+/// Makes a model the live one. The one that was is whole up to here, as the processes that use it see to.
+///
+/// # Errors
+/// When the database fails.
+pub async fn switch(pool: &PgPool, to: &EmbeddingModel) -> Result<(), sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    sqlx::query(
+        "UPDATE public.embedding_model m SET state = 'former', since = now(), xid = c.xid, position = c.position
+         FROM public.checkpoints c WHERE m.state = 'live' AND c.subscription = $1",
+    )
+    .bind(READ_MODELS)
+    .execute(&mut *transaction)
+    .await?;
+    // In a database that has no checkpoint yet.
+    sqlx::query(
+        "UPDATE public.embedding_model SET state = 'former', since = now() WHERE state = 'live'",
+    )
+    .execute(&mut *transaction)
+    .await?;
+    sqlx::query(
+        "UPDATE public.embedding_model SET state = 'live', since = now() WHERE model = $1 AND dimension = $2",
+    )
+    .bind(&to.model)
+    .bind(to.dimension)
+    .execute(&mut *transaction)
+    .await?;
+    transaction.commit().await
+}
+
+/// Throws away the vectors of a model that is not live; `false` when it is.
+///
+/// # Errors
+/// When the database fails.
+pub async fn forget(pool: &PgPool, model: &EmbeddingModel) -> Result<bool, sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    let gone = sqlx::query(
+        "DELETE FROM public.embedding_model WHERE model = $1 AND dimension = $2 AND state <> 'live'",
+    )
+    .bind(&model.model)
+    .bind(model.dimension)
+    .execute(&mut *transaction)
+    .await?;
+    if gone.rows_affected() == 0 {
+        return Ok(false);
+    }
+    let sql = if model.home == FIRST_HOME {
+        "TRUNCATE public.vectors".to_owned()
+    } else {
+        format!("DROP SCHEMA {} CASCADE", model.home)
+    };
+    sqlx::query(AssertSqlSafe(sql))
+        .execute(&mut *transaction)
+        .await?;
+    transaction.commit().await?;
+    Ok(true)
+}
+
+/// Up to where a model's vectors are whole.
+///
+/// # Errors
+/// When the database fails.
+pub async fn whole_up_to(
+    executor: impl PgExecutor<'_>,
+    model: &EmbeddingModel,
+) -> Result<Checkpoint, sqlx::Error> {
+    let (xid, position) = sqlx::query_as(
+        "SELECT xid::text::bigint, position FROM public.embedding_model WHERE model = $1 AND dimension = $2",
+    )
+    .bind(&model.model)
+    .bind(model.dimension)
+    .fetch_one(executor)
+    .await?;
+    Ok(Checkpoint { xid, position })
+}
+
+/// Notes up to where a model's vectors are whole; a place behind the one that is noted is passed over.
+///
+/// # Errors
+/// When the database fails.
+pub async fn note_whole(
+    connection: &mut PgConnection,
+    model: &EmbeddingModel,
+    up_to: Checkpoint,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE public.embedding_model SET xid = $3::text::xid8, position = $4
+         WHERE model = $1 AND dimension = $2 AND (xid, position) < ($3::text::xid8, $4)",
+    )
+    .bind(&model.model)
+    .bind(model.dimension)
+    .bind(up_to.xid.to_string())
+    .bind(up_to.position)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_that_differ_in_name_or_size_have_other_homes() {
+        let homes = [home("a", 1), home("b", 1), home("a", 11), home("a1", 1)];
+        for (n, home) in homes.iter().enumerate() {
+            assert!(home.len() == 24 && !homes[..n].contains(home), "{home}");
+        }
+    }
+}

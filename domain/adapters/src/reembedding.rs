@@ -1,0 +1,212 @@
+//! Makes the vectors that a model lacks. What needs one is seen in the read models, so that nothing that was
+//! forgotten comes back; who may need some is seen in the log.
+
+use companion_domain::conversation::Role;
+use companion_domain::ids::UserId;
+use pgvector::Vector as Pgvector;
+use sqlx::{AssertSqlSafe, PgPool};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::embedder::{Embedder, Vector, message_text};
+use crate::embedding_models::{self, EmbeddingModel};
+use crate::subscription::{Checkpoint, READ_MODELS};
+use crate::vectors::VectorError;
+
+/// Texts that are embedded and kept at once.
+const TOGETHER: i64 = 64;
+
+/// The rows of vectors `v` of a user `$1` that something still needs.
+const NEEDED: &str = "(EXISTS (SELECT FROM messages m WHERE m.user_id = $1 AND m.content_hash = v.content_hash AND m.searchable)
+     OR EXISTS (SELECT FROM memories m WHERE m.user_id = $1 AND m.content_hash = v.content_hash)
+     OR EXISTS (SELECT FROM past_memories m WHERE m.user_id = $1 AND m.content_hash = v.content_hash))";
+
+/// What a round did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Round {
+    /// How many vectors were made.
+    pub made: u64,
+    /// Whether it was told to stop before its end.
+    pub stopped: bool,
+}
+
+/// How many texts have a vector of one model and none of another: about how much there is to do.
+///
+/// # Errors
+/// When the database fails.
+pub async fn left(
+    pool: &PgPool,
+    from: &EmbeddingModel,
+    to: &EmbeddingModel,
+) -> Result<i64, sqlx::Error> {
+    let sql = format!(
+        "SELECT count(*) FROM {} f WHERE NOT EXISTS (
+             SELECT FROM {} t WHERE t.user_id = f.user_id AND t.content_hash = f.content_hash)",
+        from.table(),
+        to.table()
+    );
+    sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(pool).await
+}
+
+/// How many texts have a vector of a model.
+///
+/// # Errors
+/// When the database fails.
+pub async fn all(pool: &PgPool, model: &EmbeddingModel) -> Result<i64, sqlx::Error> {
+    let sql = format!("SELECT count(*) FROM {}", model.table());
+    sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(pool).await
+}
+
+/// Makes what a model lacks, up to what is projected now: of all users, or after the first time of those of
+/// whom something was appended since. `made` is told of every portion.
+///
+/// # Errors
+/// When the database or the model fails; what was made is kept.
+pub async fn catch_up(
+    pool: &PgPool,
+    model: &EmbeddingModel,
+    embedder: &Embedder,
+    stop: &CancellationToken,
+    mut made: impl FnMut(u64),
+) -> Result<Round, VectorError> {
+    let from = embedding_models::whole_up_to(pool, model).await?;
+    let to = projected(pool).await?;
+    let mut round = Round::default();
+    for user in users(pool, from, to).await? {
+        loop {
+            if stop.is_cancelled() {
+                round.stopped = true;
+                return Ok(round);
+            }
+            let texts = lacking(pool, model, user).await?;
+            if texts.is_empty() {
+                break;
+            }
+            let count = texts.len() as u64;
+            let (hashes, texts): (Vec<_>, Vec<_>) = texts.into_iter().unzip();
+            let vectors = embedder.embed(texts).await?;
+            let kept = keep(pool, model, user, &hashes, &vectors).await?;
+            round.made += count;
+            made(count);
+            if kept == 0 {
+                // They were forgotten meanwhile, or the user was erased.
+                break;
+            }
+        }
+    }
+    let mut connection = pool.acquire().await?;
+    embedding_models::note_whole(&mut connection, model, to).await?;
+    Ok(round)
+}
+
+async fn projected(pool: &PgPool) -> Result<Checkpoint, sqlx::Error> {
+    let row: Option<(i64, i64)> = sqlx::query_as(
+        "SELECT xid::text::bigint, position FROM checkpoints WHERE subscription = $1",
+    )
+    .bind(READ_MODELS)
+    .fetch_optional(pool)
+    .await?;
+    Ok(
+        row.map_or_else(Checkpoint::default, |(xid, position)| Checkpoint {
+            xid,
+            position,
+        }),
+    )
+}
+
+/// Of whom something was appended between two places of the log; from its beginning: everybody.
+async fn users(
+    pool: &PgPool,
+    from: Checkpoint,
+    to: Checkpoint,
+) -> Result<Vec<UserId>, sqlx::Error> {
+    let users: Vec<Uuid> = if from == Checkpoint::default() {
+        let everybody = "SELECT user_id FROM user_keys ORDER BY user_id";
+        sqlx::query_scalar(everybody).fetch_all(pool).await?
+    } else {
+        sqlx::query_scalar(
+            "SELECT DISTINCT e.user_id FROM events e
+             WHERE (e.xid, e.position) > ($1::text::xid8, $2) AND (e.xid, e.position) <= ($3::text::xid8, $4)",
+        )
+        .bind(from.xid.to_string())
+        .bind(from.position)
+        .bind(to.xid.to_string())
+        .bind(to.position)
+        .fetch_all(pool)
+        .await?
+    };
+    Ok(users.into_iter().map(UserId).collect())
+}
+
+/// The next texts of a user that have no vector, with their hashes.
+async fn lacking(
+    pool: &PgPool,
+    model: &EmbeddingModel,
+    user: UserId,
+) -> Result<Vec<(Vec<u8>, String)>, sqlx::Error> {
+    let sql = format!(
+        "SELECT DISTINCT ON (t.content_hash) t.content_hash, t.role, t.name, t.content FROM (
+             SELECT content_hash, role, name, content FROM messages
+             WHERE user_id = $1 AND searchable AND content_hash IS NOT NULL AND content <> ''
+             UNION ALL SELECT content_hash, 'user', NULL, content FROM memories WHERE user_id = $1
+             UNION ALL SELECT content_hash, 'user', NULL, content FROM past_memories WHERE user_id = $1
+         ) AS t
+         WHERE NOT EXISTS (SELECT FROM {} v WHERE v.user_id = $1 AND v.content_hash = t.content_hash)
+         LIMIT $2",
+        model.table()
+    );
+    let rows: Vec<(Vec<u8>, String, Option<String>, String)> = sqlx::query_as(AssertSqlSafe(sql))
+        .bind(user.0)
+        .bind(TOGETHER)
+        .fetch_all(pool)
+        .await?;
+    Ok(rows
+        .into_iter()
+        .map(|(hash, role, name, content)| {
+            let role = if role == "user" {
+                Role::User
+            } else {
+                Role::Assistant
+            };
+            (hash, message_text(role, name.as_deref(), &content))
+        })
+        .collect())
+}
+
+/// Keeps vectors that are needed still; returns how many of them are there now. What is forgotten at this
+/// moment is thrown away by whoever comes second, this or the sweep.
+async fn keep(
+    pool: &PgPool,
+    model: &EmbeddingModel,
+    user: UserId,
+    hashes: &[Vec<u8>],
+    vectors: &[Vector],
+) -> Result<u64, sqlx::Error> {
+    let table = model.table();
+    let embeddings: Vec<Pgvector> = vectors
+        .iter()
+        .map(|vector| Pgvector::from(vector.to_vec()))
+        .collect();
+    let sql = format!(
+        "INSERT INTO {table} (user_id, content_hash, embedding)
+         SELECT k.user_id, v.content_hash, v.embedding
+         FROM unnest($2::bytea[], $3::vector[]) AS v (content_hash, embedding),
+              (SELECT user_id FROM user_keys WHERE user_id = $1 FOR KEY SHARE) AS k
+         ON CONFLICT DO NOTHING"
+    );
+    let added = sqlx::query(AssertSqlSafe(sql))
+        .bind(user.0)
+        .bind(hashes)
+        .bind(embeddings)
+        .execute(pool)
+        .await?;
+    let sql = format!(
+        "DELETE FROM {table} v WHERE v.user_id = $1 AND v.content_hash = ANY($2) AND NOT {NEEDED}"
+    );
+    let gone = sqlx::query(AssertSqlSafe(sql))
+        .bind(user.0)
+        .bind(hashes)
+        .execute(pool)
+        .await?;
+    Ok(added.rows_affected().saturating_sub(gone.rows_affected()))
+}

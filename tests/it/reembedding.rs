@@ -1,0 +1,210 @@
+//! `companion reembed`: another embedding model while the service runs, and back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use companion_adapters::config::Config;
+use companion_adapters::core::Core;
+use companion_adapters::parts;
+use companion_tests::app::{App, Variables, embedder};
+use companion_tests::eventually::{eventually, within};
+use companion_tests::small_model;
+use reqwest::Method;
+use serde_json::{Value, json};
+use sqlx::AssertSqlSafe;
+use tokio::task::JoinHandle;
+
+use crate::commands::companion;
+use crate::memory::search;
+use crate::steps::expect;
+
+async fn reembed(variables: &Variables, arguments: &[&str]) -> Value {
+    let arguments = [&["reembed", "--json"], arguments].concat();
+    let (code, stdout, stderr) = companion(variables, &arguments).await;
+    assert_eq!(code, Some(0), "{stderr}");
+    serde_json::from_str(&stdout).unwrap()
+}
+
+/// The variables of a process with the other model.
+fn with_other_model(variables: &Variables, directory: &str) -> Variables {
+    let mut variables = variables.clone();
+    for (name, value) in [
+        ("EMBEDDING_MODEL", small_model::NAME),
+        ("EMBEDDING_DIMENSION", &small_model::DIMENSION.to_string()),
+        ("EMBEDDING_MODEL_DIR", directory),
+    ] {
+        variables.insert(name.to_owned(), value.to_owned());
+    }
+    variables
+}
+
+/// People who talk without end, each in a conversation of their own, to whichever process is there.
+struct Load {
+    base: Arc<std::sync::Mutex<String>>,
+    stop: Arc<AtomicBool>,
+    said: Arc<AtomicUsize>,
+    talking: JoinHandle<()>,
+}
+
+impl Load {
+    fn on(app: &App) -> Self {
+        let base = Arc::new(std::sync::Mutex::new(app.url("")));
+        let (stop, said) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicUsize::new(0)),
+        );
+        let client = companion_tests::http::http_client();
+        let (to, until, count) = (base.clone(), stop.clone(), said.clone());
+        let talking = tokio::spawn(async move {
+            while !until.load(Ordering::SeqCst) {
+                let number = count.load(Ordering::SeqCst);
+                let body = json!({ "message": format!("I have seen film number {number}") });
+                let url = format!("{}/chat", to.lock().unwrap());
+                let request = client.post(url).header("X-User-Id", "bob").json(&body);
+                let answer = request.send().await.unwrap();
+                assert_eq!(answer.status(), 200);
+                assert!(answer.text().await.unwrap().contains("\"done\":true"));
+                count.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        Self {
+            base,
+            stop,
+            said,
+            talking,
+        }
+    }
+
+    /// From now on they talk to this process.
+    fn turn_to(&self, app: &App) {
+        *self.base.lock().unwrap() = app.url("");
+    }
+
+    async fn goes_on(&self) {
+        let before = self.said.load(Ordering::SeqCst);
+        eventually(|| async {
+            match self.said.load(Ordering::SeqCst) {
+                now if now > before + 5 => Ok(()),
+                now => Err(format!("{now} messages")),
+            }
+        })
+        .await;
+    }
+
+    async fn end(self) -> usize {
+        self.stop.store(true, Ordering::SeqCst);
+        within("the last chat", self.talking).await.unwrap();
+        self.said.load(Ordering::SeqCst)
+    }
+}
+
+/// Waits until everything that was said or is remembered has a vector of the app's own model.
+async fn whole(app: &App) {
+    app.settle().await;
+    eventually(|| async {
+        let lacking: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM (
+                 SELECT user_id, content_hash FROM messages WHERE content_hash IS NOT NULL AND content <> ''
+                 UNION SELECT user_id, content_hash FROM memories) AS t
+             WHERE NOT EXISTS (SELECT FROM vectors v WHERE v.user_id = t.user_id AND v.content_hash = t.content_hash)",
+        )
+        .fetch_one(&app.core.pool)
+        .await
+        .unwrap();
+        if lacking == 0 { Ok(()) } else { Err(format!("{lacking} lack one")) }
+    })
+    .await;
+}
+
+async fn found_by_meaning(app: &App) {
+    let query = json!({ "query": "a hot drink", "include_messages": true });
+    let found = search(app, "alice", query).await;
+    let best = &found[0];
+    assert!(
+        best["content"].as_str().unwrap().contains("tea"),
+        "{found:?}"
+    );
+    assert!(best["similarity"].as_f64().unwrap() > 0.2, "{found:?}");
+}
+
+#[tokio::test]
+async fn another_model_takes_over_while_people_talk_and_gives_way_again() {
+    let app = App::start_with(&[("RATE_LIMIT_REQUESTS_PER_MINUTE", "100000")]).await;
+    for message in ["I love tea", "My name is Alice", "I live in Porto"] {
+        app.chat("alice", message, None).await;
+    }
+    whole(&app).await;
+    let folder = tempfile::tempdir().unwrap();
+    let directory = small_model::write(folder.path());
+    let directory = directory.to_str().unwrap();
+    let other = with_other_model(&app.variables, directory);
+
+    let config = Config::from_variables(other.clone()).unwrap();
+    let refused = Core::open_with(config.clone(), embedder(&config).await).await;
+    let told = refused.err().expect("it is not filled").to_string();
+    assert!(told.contains("companion reembed --model"), "{told}");
+
+    let load = Load::on(&app);
+    let dimension = small_model::DIMENSION.to_string();
+    let change = [
+        "--model",
+        small_model::NAME,
+        "--dimension",
+        &dimension,
+        "--model-dir",
+        directory,
+    ];
+    let foreseen = reembed(&app.variables, &[&change[..], &["--dry-run"]].concat()).await;
+    assert!(foreseen["left"].as_i64().unwrap() > 3, "{foreseen}");
+    let changed = reembed(&app.variables, &change).await;
+    assert_eq!(changed["state"], "live", "{changed}");
+    load.goes_on().await;
+    found_by_meaning(&app).await;
+
+    // The processes are restarted one after another.
+    let new = App::start_again(other.clone(), app.llm.clone()).await;
+    load.turn_to(&new);
+    load.goes_on().await;
+    found_by_meaning(&new).await;
+    found_by_meaning(&app).await;
+    let (variables, _) = app.stop().await;
+    load.goes_on().await;
+    let said = load.end().await;
+    whole(&new).await;
+
+    // And back, run where the new model is configured.
+    let load = Load::on(&new);
+    let former = parts::minilm();
+    let back = ["--back", "--model-dir", former.to_str().unwrap()];
+    let back = reembed(&new.variables, &back).await;
+    assert_eq!(back["model"], "sentence-transformers/all-MiniLM-L6-v2");
+    let old = App::start_again(variables, new.llm.clone()).await;
+    load.turn_to(&old);
+    load.goes_on().await;
+    new.stop().await;
+    let said = said + load.end().await;
+    whole(&old).await;
+    found_by_meaning(&old).await;
+    let (_, conversations) = old.get("bob", "/conversations").await;
+    assert_eq!(conversations["total"], said, "nothing was lost");
+
+    // What was forgotten is forgotten in every model.
+    let tables = companion_adapters::embedding_models::tables(&old.core.pool)
+        .await
+        .unwrap();
+    assert_eq!(tables.len(), 2);
+    expect(old.request_by("bob", Method::DELETE, "/users/me"), 204).await;
+    for table in tables {
+        let users: i64 = sqlx::query_scalar(AssertSqlSafe(format!(
+            "SELECT count(DISTINCT user_id) FROM {table}"
+        )))
+        .fetch_one(&old.core.pool)
+        .await
+        .unwrap();
+        assert_eq!(users, 1, "{table} holds vectors of alice alone");
+    }
+    let forgotten = reembed(&old.variables, &["--forget", small_model::NAME]).await;
+    assert_eq!(forgotten["models"], 1);
+    let listed = reembed(&old.variables, &["--list"]).await;
+    assert_eq!(listed.as_array().unwrap().len(), 1, "{listed}");
+}

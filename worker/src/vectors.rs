@@ -1,0 +1,45 @@
+//! Keeps the vectors of this process's embedding model whole while the database has those of several.
+//!
+//! A worker embeds what its jobs bring with the model that it holds. While the processes of a service are
+//! restarted with another model, some jobs go to workers of the one and some to workers of the other; each
+//! makes up for what the others embedded. With a single model there is nothing to do.
+
+use std::time::Duration;
+
+use companion_adapters::core::Core;
+use companion_adapters::embedding_models::{self, ModelState};
+use companion_adapters::reembedding;
+use tokio_util::sync::CancellationToken;
+
+/// How often to look.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// Keeps them whole until shutdown.
+pub(crate) async fn run(core: Core, shutdown: CancellationToken) {
+    loop {
+        if let Err(error) = round(&core, &shutdown).await {
+            tracing::warn!(
+                "vectors that other processes' models lack could not be made: {error:#}"
+            );
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(EVERY) => {}
+        }
+    }
+}
+
+async fn round(core: &Core, shutdown: &CancellationToken) -> anyhow::Result<()> {
+    let models = embedding_models::all(&core.derived).await?;
+    let Some(own) = models.iter().find(|model| model.is_of(&core.config)) else {
+        return Ok(());
+    };
+    // Nobody uses one that is being filled: `companion reembed` makes what it lacks.
+    let used = models
+        .iter()
+        .filter(|model| model.state() != ModelState::Filling);
+    if used.count() > 1 {
+        reembedding::catch_up(&core.derived, own, &core.embedder, shutdown, |_| {}).await?;
+    }
+    Ok(())
+}
