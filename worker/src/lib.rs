@@ -1,14 +1,16 @@
 //! Events in; read models, jobs and new events out.
 //!
 //! A worker process runs two subscriptions, the projection of the read models and the relay that
-//! turns events into jobs, the job queues, and the reaper of replies whose process crashed. Any
-//! number of worker processes may run: one at a time holds each subscription, all share the jobs.
+//! turns events into jobs, the job queues, the reaper of replies whose process crashed, and the upkeep
+//! of memories. Any number of worker processes may run: one at a time holds each subscription, all
+//! share the jobs.
 
 mod jobs;
 mod projections;
 mod reaper;
 mod relay;
 mod subscription;
+pub mod upkeep;
 mod vectors;
 
 use std::time::Duration;
@@ -35,6 +37,7 @@ pub async fn run(core: Core, shutdown: CancellationToken) -> anyhow::Result<()> 
     tasks.spawn(projections::run(core.clone(), shutdown.clone()));
     tasks.spawn(relay::run(core.clone(), bell.clone(), shutdown.clone()));
     tasks.spawn(reaper::run(core.clone(), shutdown.clone()));
+    tasks.spawn(upkeep::run(core.clone(), shutdown.clone()));
     tasks.spawn(vectors::run(core.clone(), shutdown.clone()));
     for queue in jobs::queues(core, llm, &bell, &shutdown) {
         tasks.spawn(queue);

@@ -32,5 +32,6 @@ pub mod shutdown;
 pub mod subscription;
 pub mod telemetry;
 pub mod tokens;
+pub mod upkeep;
 pub mod vault;
 pub mod vectors;

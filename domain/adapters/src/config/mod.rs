@@ -110,6 +110,7 @@ pub struct Config {
     pub long_term_memory_top_k: usize,
     pub memory_similarity_threshold: f64,
     pub decay: Decay,
+    pub memory_upkeep: Duration,
     pub extraction_mode: ExtractionMode,
     pub extraction_delay: Duration,
     pub extraction: LlmEndpoint,

@@ -71,6 +71,7 @@ impl Config {
             short_term_memory_ttl: seconds(&settings::SHORT_TERM_MEMORY_TTL_SECONDS, 31_536_000)?,
             long_term_memory_top_k: v.parse(&settings::LONG_TERM_MEMORY_TOP_K, |n| *n <= 100)?,
             memory_similarity_threshold: share(&settings::MEMORY_SIMILARITY_THRESHOLD)?,
+            memory_upkeep: seconds(&settings::MEMORY_UPKEEP_SECONDS, 86_400)?,
             decay: decay(v, share(&settings::MEMORY_FADE_BELOW)?)?,
             extraction_mode: v.choice(
                 &settings::MEMORY_EXTRACTION_METHOD,

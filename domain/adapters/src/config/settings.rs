@@ -143,6 +143,8 @@ settings! {
             "The same for passing circumstances.");
         MEMORY_FADE_BELOW(Is("0.05"), "a number from 0 to 1", "0.1",
             "A memory whose importance has sunk below this is no longer recalled.");
+        MEMORY_UPKEEP_SECONDS(Is("3600"), "a number of seconds from 1 to 86400", "600",
+            "How often memories are looked over: those of use are kept, faded ones are marked, doubles are merged.");
         MEMORY_EXTRACTION_METHOD(Is("hybrid"), "one of hybrid, llm, heuristic", "heuristic",
             "What finds facts in messages: the LLM, patterns, or the LLM with patterns for when it can't be reached.");
         MEMORY_EXTRACTION_DELAY_SECONDS(Is("2"), "a number of seconds from 0 to 3600", "5",

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use companion_domain::events::RecalledMemory;
 use companion_domain::ids::{ConversationId, MessageId, ReplyId, UserId};
+use companion_domain::usage::Answered;
 use pgvector::Vector as Pgvector;
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgExecutor};
@@ -350,6 +351,65 @@ pub async fn nearest(
     Ok(rows
         .into_iter()
         .map(|row| (row.message, row.similarity))
+        .collect())
+}
+
+/// The users with a conversation that changed after a time.
+///
+/// # Errors
+/// When the database fails.
+pub async fn users_active_since(
+    executor: impl PgExecutor<'_>,
+    since: DateTime<Utc>,
+) -> Result<Vec<UserId>, sqlx::Error> {
+    let users: Vec<Uuid> = sqlx::query_scalar(
+        "SELECT DISTINCT user_id FROM conversations WHERE updated_at > $1 ORDER BY user_id",
+    )
+    .bind(since)
+    .fetch_all(executor)
+    .await?;
+    Ok(users.into_iter().map(UserId).collect())
+}
+
+/// The completed replies to a user that ended after a time and were given memories, the last so many,
+/// each with the message that it answers.
+///
+/// # Errors
+/// When the database fails.
+pub async fn answered_since(
+    executor: impl PgExecutor<'_>,
+    user: UserId,
+    since: DateTime<Utc>,
+    limit: i64,
+) -> Result<Vec<Answered>, sqlx::Error> {
+    type Row = (String, String, DateTime<Utc>, Json<Vec<RecalledMemory>>);
+    let rows: Vec<Row> = sqlx::query_as(
+        "SELECT u.content, m.content, m.recorded_at, m.recalled
+         FROM conversations c
+         JOIN messages m ON m.user_id = c.user_id AND m.conversation_id = c.conversation_id
+         CROSS JOIN LATERAL (
+             SELECT content FROM messages u
+             WHERE u.conversation_id = m.conversation_id AND u.role = 'user'
+               AND (u.version, u.ordinal) < (m.version, m.ordinal)
+             ORDER BY u.version DESC, u.ordinal DESC LIMIT 1
+         ) AS u
+         WHERE c.user_id = $1 AND c.updated_at > $2 AND m.reply_status = 'completed' AND m.searchable
+           AND m.recorded_at > $2 AND jsonb_array_length(m.recalled) > 0
+         ORDER BY m.recorded_at DESC LIMIT $3",
+    )
+    .bind(user.0)
+    .bind(since)
+    .bind(limit)
+    .fetch_all(executor)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|(message, reply, at, recalled)| Answered {
+            message,
+            reply,
+            at,
+            recalled: recalled.0,
+        })
         .collect())
 }
 

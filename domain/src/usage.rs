@@ -1,0 +1,211 @@
+//! Whether a reply made use of the memories that it was given. Being recalled alone says nothing: a
+//! memory that is shown again and again and never taken up is to fade like any other.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Utc};
+
+use crate::events::{MemoryUse, RecalledMemory};
+use crate::ids::MemoryId;
+use crate::text;
+
+/// Words in which statements are put rather than what they state. That a reply has "like" says
+/// nothing about the memory "User likes tea".
+const FRAME: &[&str] = &[
+    "like",
+    "love",
+    "enjoy",
+    "prefer",
+    "hate",
+    "dislike",
+    "favourite",
+    "favorite",
+    "want",
+    "wish",
+    "hope",
+    "plan",
+    "need",
+    "try",
+    "name",
+    "call",
+    "live",
+    "work",
+    "use",
+    "go",
+    "get",
+    "make",
+    "take",
+    "feel",
+    "think",
+    "know",
+    "say",
+    "tell",
+    "day",
+    "time",
+    "year",
+    "thing",
+    "good",
+    "new",
+    "old",
+    "now",
+    "today",
+    "lot",
+    "really",
+    "please",
+    "thank",
+    "great",
+    "nice",
+    "help",
+    "sure",
+];
+
+/// A reply with what it was made from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answered {
+    /// What the user had said.
+    pub message: String,
+    /// The reply.
+    pub reply: String,
+    /// When it ended.
+    pub at: DateTime<Utc>,
+    /// The memories that its prompt contained.
+    pub recalled: Vec<RecalledMemory>,
+}
+
+/// Whether a reply took up a memory: a third at least of the meaningful words that the memory had to
+/// add to the user's message are in the reply. What the user had said themselves shows nothing.
+pub fn made_use(memory: &str, message: &str, reply: &str) -> bool {
+    let said = terms(message);
+    let own: BTreeSet<String> = terms(memory).difference(&said).cloned().collect();
+    let taken_up = own.intersection(&terms(reply)).count();
+    taken_up > 0 && taken_up * 3 >= own.len()
+}
+
+/// The memories of which replies made use, each with how often and when last, in the order of ids.
+pub fn uses<'a>(replies: impl IntoIterator<Item = &'a Answered>) -> Vec<MemoryUse> {
+    let mut uses: BTreeMap<MemoryId, MemoryUse> = BTreeMap::new();
+    for answered in replies {
+        for recalled in &answered.recalled {
+            if !made_use(&recalled.content, &answered.message, &answered.reply) {
+                continue;
+            }
+            let used = uses.entry(recalled.memory_id).or_insert(MemoryUse {
+                memory_id: recalled.memory_id,
+                times: 0,
+                last_at: answered.at,
+            });
+            used.times = used.times.saturating_add(1);
+            used.last_at = used.last_at.max(answered.at);
+        }
+    }
+    uses.into_values().collect()
+}
+
+/// The words of a text that can be recognised elsewhere.
+fn terms(text: &str) -> BTreeSet<String> {
+    text::terms(text)
+        .into_iter()
+        .map(|(term, _)| term)
+        .filter(|term| !FRAME.iter().any(|word| text::stem(word) == *term))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::ids::derived;
+
+    #[test]
+    fn a_reply_that_takes_a_memory_up_makes_use_of_it() {
+        for (memory, message, reply) in [
+            (
+                "User's name is Alice",
+                "Hello there!",
+                "Hello Alice, how are you?",
+            ),
+            (
+                "User loves programming in Rust",
+                "What do I love?",
+                "You love programming in Rust!",
+            ),
+            (
+                "User has a dog named Rex",
+                "I am home",
+                "Then Rex must be happy.",
+            ),
+            (
+                "User is allergic to peanuts",
+                "What shall I cook?",
+                "A curry, without peanuts.",
+            ),
+        ] {
+            assert!(made_use(memory, message, reply), "{memory}");
+        }
+    }
+
+    #[test]
+    fn a_memory_that_a_reply_passes_over_is_not_used() {
+        for (memory, message, reply) in [
+            (
+                "User is allergic to peanuts",
+                "Hello",
+                "Hello! How are you today?",
+            ),
+            (
+                "User likes tea",
+                "Hello",
+                "I would like to help you, and hope you like it.",
+            ),
+            // The reply only repeats what the user has just said.
+            (
+                "User has a dog named Rex",
+                "My dog Rex is ill",
+                "I am sorry that your dog Rex is ill.",
+            ),
+            ("", "Hello", "Hello"),
+        ] {
+            assert!(!made_use(memory, message, reply), "{memory}");
+        }
+    }
+
+    #[test]
+    fn uses_are_counted_and_the_last_one_is_told() {
+        let at = |seconds| DateTime::from_timestamp(seconds, 0).expect("in range");
+        let recalled = |content: &str| RecalledMemory {
+            memory_id: MemoryId(derived(&[content])),
+            content: content.to_owned(),
+            score: 0.5,
+            similarity: 0.5,
+        };
+        let (rex, tea) = (
+            recalled("User has a dog named Rex"),
+            recalled("User drinks oolong"),
+        );
+        let answered = |seconds: i64, reply: &str| Answered {
+            message: "Hello".to_owned(),
+            reply: reply.to_owned(),
+            at: at(seconds),
+            recalled: vec![rex.clone(), tea.clone()],
+        };
+        let replies = [
+            answered(2, "How is Rex?"),
+            answered(1, "Is Rex well?"),
+            answered(3, "Hi!"),
+        ];
+        let used = MemoryUse {
+            memory_id: rex.memory_id,
+            times: 2,
+            last_at: at(2),
+        };
+        assert_eq!(uses(&replies), [used]);
+    }
+
+    proptest! {
+        #[test]
+        fn what_the_user_said_is_never_counted_as_use(memory in "\\PC{0,60}", reply in "\\PC{0,60}") {
+            prop_assert!(!made_use(&memory, &memory, &reply));
+        }
+    }
+}
