@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::events::{
-    ConversationDeleted, ConversationRenamed, ConversationReset, ConversationStarted,
-    ConversationSummarised, Event, FailureReason, Recorded, ReplyCancelled, ReplyCompleted,
-    ReplyFailed, ReplyRequested, UserMessageReceived,
+    ConversationDeleted, ConversationRenamed, ConversationReset, ConversationStarted, Event,
+    FailureReason, Recorded, ReplyCancelled, ReplyCompleted, ReplyFailed, ReplyRequested,
+    UserMessageReceived,
 };
 use crate::ids::{ConversationId, MessageId, ReplyId, UserId};
 
@@ -81,7 +81,8 @@ pub struct Conversation {
     pub version: i64,
     /// The reply that runs now.
     pub open_reply: Option<OpenReply>,
-    /// The last messages, oldest first, as many as were asked to be kept.
+    /// The last messages, oldest first: as many as were asked to be kept, and those before them that no
+    /// summary covers yet.
     pub messages: VecDeque<Message>,
     /// The last message of the user, unless something came between: a failed reply to it can be
     /// asked for again.
@@ -134,7 +135,8 @@ pub struct SendMessage {
 }
 
 impl Conversation {
-    /// Takes in one event of the stream, in order, keeping at most `keep` messages.
+    /// Takes in one event of the stream, in order, keeping the last `keep` messages and what no summary
+    /// covers yet (see [`crate::window`]).
     pub fn evolve(&mut self, recorded: &Recorded, keep: usize) {
         self.version = recorded.version;
         let now = recorded.recorded_at;
@@ -149,7 +151,12 @@ impl Conversation {
                 self.open(event.reply_id, event.message_id, event.lease);
                 // What was said in vain is no part of the talk.
                 let answered = self.messages.iter().position(|m| m.id == event.message_id);
-                self.messages.truncate(answered.map_or(0, |at| at + 1));
+                let vain = self.messages.split_off(answered.map_or(0, |at| at + 1));
+                if let Some(summary) = &mut self.summary
+                    && vain.iter().any(|m| m.id == summary.through)
+                {
+                    summary.through = event.message_id;
+                }
             }
             Event::ReplyCompleted(event) => {
                 self.end_reply(event.reply_id, &event.content, now, keep);
@@ -172,6 +179,7 @@ impl Conversation {
                     through: event.through_message_id,
                     model: recorded.metadata.model.clone(),
                 });
+                self.trim(keep);
             }
             Event::ConversationDeleted(_) => {
                 self.reset();
@@ -229,9 +237,7 @@ impl Conversation {
             content: content.to_owned(),
             at,
         });
-        while self.messages.len() > keep {
-            self.messages.pop_front();
-        }
+        self.trim(keep);
     }
 
     /// The messages before another one, oldest first; none when that is too old to be kept.
@@ -381,38 +387,6 @@ impl Conversation {
     pub fn delete_by(&self, user: UserId) -> Result<Event, Refusal> {
         self.of_user(user)?;
         Ok(ConversationDeleted {}.into())
-    }
-
-    /// What was said with words since the last summary, of the messages that are kept here.
-    pub fn unsummarised(&self) -> Vec<Message> {
-        let through = self.summary.as_ref().map(|summary| summary.through);
-        let covered = self.messages.iter().position(|m| Some(m.id) == through);
-        let new = self.messages.iter().skip(covered.map_or(0, |at| at + 1));
-        new.filter(|m| !m.content.is_empty()).cloned().collect()
-    }
-
-    /// Decides what follows when what was said has been put in short, beginning from the `former`
-    /// summary. To be asked of a state that keeps every message.
-    ///
-    /// # Errors
-    /// [`Refusal::NotFound`], [`Refusal::MovedOn`] when the conversation was reset or summarised
-    /// meanwhile.
-    pub fn summarise(
-        &self,
-        user: UserId,
-        former: Option<&Summary>,
-        summary: String,
-        through: MessageId,
-    ) -> Result<Event, Refusal> {
-        self.of_user(user)?;
-        if self.summary.as_ref() != former || self.messages.iter().all(|m| m.id != through) {
-            return Err(Refusal::MovedOn);
-        }
-        Ok(ConversationSummarised {
-            summary,
-            through_message_id: through,
-        }
-        .into())
     }
 
     fn idle(&self) -> Result<(), Refusal> {
@@ -593,9 +567,9 @@ mod tests {
     }
 
     #[test]
-    fn only_the_last_messages_are_kept() {
+    fn only_so_many_messages_are_kept() {
         let mut events = begun();
-        for n in 0..5 {
+        for n in 0..20 {
             events.push(
                 ReplyCompleted {
                     reply_id: reply(),
@@ -604,12 +578,8 @@ mod tests {
                 .into(),
             );
         }
-        let kept: Vec<_> = given(events)
-            .0
-            .messages
-            .into_iter()
-            .map(|m| m.content)
-            .collect();
-        assert_eq!(kept, ["2", "3", "4"]);
+        let kept = given(events).0.messages;
+        assert_eq!(kept.len(), 12);
+        assert_eq!(kept.back().map(|m| m.content.as_str()), Some("19"));
     }
 }

@@ -7,6 +7,7 @@
 pub mod by_hand;
 pub mod consolidation;
 pub mod conversation;
+pub mod data;
 pub mod events;
 #[cfg(test)]
 mod events_document;
@@ -23,3 +24,4 @@ pub mod reextraction;
 pub mod summary;
 pub mod text;
 pub mod usage;
+pub mod window;

@@ -333,11 +333,11 @@ mod tests {
 
     #[test]
     fn one_fact_in_other_words_becomes_one_memory_with_all_its_sources() {
-        let (a, mut b) = (
+        let (mut a, b) = (
             held("User loves green tea", 1),
             held("User is fond of green tea", 9),
         );
-        b.importance = 0.4;
+        a.importance = 0.4;
         let events = merged(&a, &b);
         let [
             Event::MemoryReinforced(stays),

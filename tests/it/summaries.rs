@@ -100,7 +100,7 @@ async fn the_log_says_what_a_summary_was_made_with() {
     let stream = StreamId::conversation(ConversationId(conversation.parse().unwrap()));
     let log = app.core.store.read_stream(&stream, 0).await.unwrap();
     let metadata = &log.last().unwrap().metadata;
-    assert_eq!(metadata.prompt_id.as_deref(), Some("summary-1"));
+    assert_eq!(metadata.prompt_id.as_deref(), Some("summary-2"));
     assert_eq!(metadata.model.as_deref(), Some("local-model"));
     assert!(metadata.prompt_hash.is_some());
     let usage = metadata.usage.as_ref().unwrap();

@@ -31,7 +31,8 @@ const STOP_WITHIN: Duration = Duration::from_secs(30);
 /// # Errors
 /// When the client for the LLM can't be made, or a part of the work ends by itself.
 pub async fn run(core: Core, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let llm = Llm::new(&core.config.extraction, core.config.llm_timeout)?;
+    let llm = Llm::new(&core.config.extraction, core.config.llm_timeout)?
+        .at_once(core.config.extraction_concurrency);
     let bell = Bell::default();
     let mut tasks = JoinSet::new();
     tasks.spawn(projections::run(core.clone(), shutdown.clone()));

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use companion_adapters::core::Core;
 use companion_adapters::embedder::{content_hash, message_text};
-use companion_adapters::queue::{self, EmbedJob, ExtractJob, NewJob};
+use companion_adapters::queue::{self, EmbedJob, ExtractJob, NewJob, SummariseJob};
 use companion_adapters::subscription::{Page, RELAY};
 use companion_adapters::vectors;
-use companion_domain::conversation::Role;
+use companion_domain::conversation::{Conversation, Role};
 use companion_domain::events::{Event, ImportedMessage, Recorded};
-use companion_domain::ids::UserId;
+use companion_domain::ids::{ConversationId, UserId};
 use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
 
@@ -51,6 +51,7 @@ impl Subscriber for Relay {
         for recorded in &page.events {
             jobs.extend(self.extract_job(recorded)?);
         }
+        jobs.extend(self.summarise_jobs(&page.events).await?);
         queue::insert(transaction, &jobs).await?;
         Ok(())
     }
@@ -96,6 +97,59 @@ impl Relay {
             key: format!("{}:extract:1", recorded.id),
             run_at: recorded.recorded_at + delay,
         }))
+    }
+
+    /// When a turn has ended and messages have left the buffer, they are put in short.
+    async fn summarise_jobs(&self, events: &[Recorded]) -> anyhow::Result<Vec<NewJob>> {
+        let mut ended: BTreeMap<ConversationId, &Recorded> = BTreeMap::new();
+        for recorded in events {
+            if let Event::ReplyCompleted(_) | Event::ReplyFailed(_) | Event::ReplyCancelled(_) =
+                recorded.event
+                && let Some(conversation) = recorded.stream.as_conversation()
+            {
+                ended.insert(conversation, recorded);
+            }
+        }
+        let mut jobs = Vec::new();
+        for (conversation, recorded) in ended {
+            if !self.may_overflow(conversation, recorded, events).await {
+                continue;
+            }
+            let job = SummariseJob {
+                user: recorded.user,
+                conversation,
+                traceparent: recorded.metadata.traceparent.clone(),
+            };
+            jobs.push(NewJob {
+                queue: queue::SUMMARISE,
+                payload: serde_json::to_vec(&job)?,
+                key: format!("{}:summarise:1", recorded.id),
+                run_at: recorded.recorded_at + self.core.config.extraction_delay,
+            });
+        }
+        Ok(jobs)
+    }
+
+    /// Whether messages may have left the buffer of a conversation by the end of a turn. A buffer that is
+    /// not there, or too far behind, can't tell; the job will see.
+    async fn may_overflow(
+        &self,
+        conversation: ConversationId,
+        ended: &Recorded,
+        events: &[Recorded],
+    ) -> bool {
+        let config = &self.core.config;
+        let Some(buffered) = self.core.buffer.peek(conversation).await else {
+            return true;
+        };
+        let mut state = Conversation::clone(&buffered);
+        for recorded in events {
+            if recorded.stream == ended.stream && recorded.version == state.version + 1 {
+                state.evolve(recorded, config.short_term_memory_size);
+            }
+        }
+        let (keep, tokens) = (config.short_term_memory_size, config.history_budget());
+        state.version < ended.version || !state.overflow(keep, tokens).is_empty()
     }
 
     /// What was said is embedded, as many events of a user together as the page holds, unless the

@@ -1,5 +1,7 @@
 //! `POST /chat`: check a message, have it sent, answer with the reply as a stream or whole.
 
+use chrono::Utc;
+use chrono_tz::Tz;
 use companion_adapters::core::Core;
 use companion_domain::ids::ConversationId;
 use companion_domain::prompt::{self, Ingredients};
@@ -157,6 +159,7 @@ fn check(core: &Core, request: ChatRequest) -> Result<Said, Problem> {
         memories: &[],
         history: Vec::new(),
         message: &request.message,
+        now: Utc::now().with_timezone(&Tz::UTC),
         budget: core.config.prompt_budget(),
     };
     prompt::assemble(bare)?;

@@ -5,6 +5,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use chrono::Utc;
+use chrono_tz::Tz;
 use companion_adapters::core::Core;
 use companion_adapters::event_store::{AppendError, Expected, ReadError};
 use companion_adapters::llm::{LlmFailure, Piece, Sampling};
@@ -44,12 +46,29 @@ pub(crate) struct Assignment {
     pub(crate) history: Vec<Message>,
 }
 
+/// What was looked up for a prompt.
+pub(crate) struct Recalled {
+    /// The memories.
+    pub(crate) found: Vec<Found>,
+    /// Where the user is.
+    pub(crate) zone: Tz,
+}
+
+impl Default for Recalled {
+    fn default() -> Self {
+        Self {
+            found: Vec::new(),
+            zone: Tz::UTC,
+        }
+    }
+}
+
 /// Starts the task that makes a claimed reply. What is recalled is awaited by the task.
 pub(crate) fn start(
     app: &App,
     claim: Claim,
     assignment: Assignment,
-    recalled: impl Future<Output = Vec<Found>> + Send + 'static,
+    recalled: impl Future<Output = Recalled> + Send + 'static,
 ) {
     following::share(&app.texts, claim.running().clone());
     let task = Task {
@@ -114,7 +133,7 @@ impl From<Ending> for Outcome {
 }
 
 impl Task {
-    async fn make(&self, recalled: Vec<Found>) -> Outcome {
+    async fn make(&self, recalled: Recalled) -> Outcome {
         let prompt = match self.prompt(&recalled) {
             Ok(prompt) => prompt,
             // It was checked before the message was stored.
@@ -127,7 +146,7 @@ impl Task {
                     .await;
             }
         };
-        let started = self.started(&recalled, &prompt);
+        let started = self.started(&recalled.found, &prompt);
         let begun = Instant::now();
         // The first token doesn't wait for the disk; the end of the reply does.
         let (started, talk) = tokio::join!(self.append(Expected::Any, started), self.talk(&prompt));
@@ -138,25 +157,24 @@ impl Task {
         self.end(talk).await
     }
 
-    fn prompt(&self, recalled: &[Found]) -> Result<Prompt, prompt::TooLong> {
-        let notes: Vec<MemoryNote> = recalled.iter().filter_map(memory_note).collect();
+    fn prompt(&self, recalled: &Recalled) -> Result<Prompt, prompt::TooLong> {
+        let notes: Vec<MemoryNote> = recalled.found.iter().filter_map(memory_note).collect();
         prompt::assemble(Ingredients {
             system: &self.assignment.system,
             summary: self.assignment.summary.as_deref(),
             memories: &notes,
             history: self.assignment.history.clone(),
             message: &self.assignment.message,
+            now: Utc::now().with_timezone(&recalled.zone),
             budget: self.app.core.config.prompt_budget(),
         })
     }
 
     fn started(&self, recalled: &[Found], prompt: &Prompt) -> (Event, Metadata) {
         let config = &self.app.core.config;
-        let recalled = recalled
-            .iter()
-            .take(prompt.memories)
-            .filter_map(recalled_memory)
-            .collect();
+        // What was recalled for a prompt are memories, one note each.
+        let in_prompt = prompt.memories.iter().filter_map(|at| recalled.get(*at));
+        let recalled = in_prompt.filter_map(recalled_memory).collect();
         let context_messages = u32::try_from(prompt.history).unwrap_or(u32::MAX);
         let event = ReplyStarted {
             reply_id: self.assignment.reply_id,
@@ -366,6 +384,7 @@ fn memory_note(found: &Found) -> Option<MemoryNote> {
     Some(MemoryNote {
         content: memory.content.clone(),
         said_at: memory.told_at,
+        occurred_at: memory.occurred_at,
     })
 }
 

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use chrono_tz::Tz;
 use companion_adapters::core::Core;
 use companion_adapters::embedder::{content_hash, message_text};
 use companion_adapters::event_store::{AppendError, Expected, Idempotency};
 use companion_adapters::recall::{self, Found, Query};
-use companion_adapters::{lost_replies, progress, rate_limit, vectors};
+use companion_adapters::{lost_replies, messages, progress, rate_limit, vectors};
 use companion_domain::conversation::{
     Conversation, Message, OpenReply, Refusal, Role, SendMessage,
 };
@@ -18,7 +19,7 @@ use uuid::Uuid;
 
 use crate::app::App;
 use crate::code::Code;
-use crate::commands::reply::{self, Assignment};
+use crate::commands::reply::{self, Assignment, Recalled};
 use crate::error::Problem;
 use crate::following::Followed;
 use crate::limits;
@@ -215,7 +216,12 @@ impl Sending {
         } = self.command;
         let claim = self.app.replies.claim(user, reply_id, conversation_id)?;
         let counted = limits::count_reply(&self.app, user).await?;
-        let recall = recall(self.app.core.clone(), user, self.said.message.clone());
+        let zone = self
+            .said
+            .timezone
+            .as_deref()
+            .and_then(|zone| zone.parse().ok());
+        let recall = look_up(self.app.core.clone(), user, self.said.message.clone(), zone);
         Ok(Ready {
             claim,
             counted,
@@ -353,7 +359,7 @@ impl Sending {
 struct Ready {
     claim: Claim,
     counted: rate_limit::Taken,
-    recalled: tokio::task::JoinHandle<Vec<Found>>,
+    recalled: tokio::task::JoinHandle<Recalled>,
 }
 
 /// The last reply to a message among a conversation's events, and how it ended, if it has.
@@ -376,6 +382,24 @@ fn last_reply(
         reply,
         ends.find_map(|recorded| reply::ended(&recorded.event, reply)),
     ))
+}
+
+/// Finds what a prompt needs to know of the user besides what was said: the memories, and their time
+/// zone unless they have sent it just now.
+async fn look_up(core: Core, user: UserId, message: String, sent: Option<Tz>) -> Recalled {
+    let zone = async {
+        match sent {
+            Some(zone) => zone,
+            None => messages::timezone(&core.pool, user)
+                .await
+                .unwrap_or_else(|error| {
+                    tracing::error!("the user's time zone is not known: {error}");
+                    Tz::UTC
+                }),
+        }
+    };
+    let (found, zone) = tokio::join!(recall(core.clone(), user, message), zone);
+    Recalled { found, zone }
 }
 
 /// Finds the memories for a message. When that fails the user still gets a reply.

@@ -134,6 +134,11 @@ impl Buffer {
         }
     }
 
+    /// The state of a conversation as it is buffered, which may be behind the log.
+    pub async fn peek(&self, conversation: ConversationId) -> Option<Arc<Conversation>> {
+        self.load(conversation).await
+    }
+
     async fn load(&self, conversation: ConversationId) -> Option<Arc<Conversation>> {
         let Some(redis) = &self.redis else {
             return self.process.get(&conversation).await;

@@ -30,6 +30,7 @@ pub mod reextractions;
 pub mod reply_texts;
 pub mod shutdown;
 pub mod subscription;
+pub mod summaries;
 pub mod telemetry;
 pub mod tokens;
 pub mod upkeep;

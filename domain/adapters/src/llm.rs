@@ -4,7 +4,7 @@
 //! it uses: it hides whether a stream ended with `[DONE]` or was cut off, and that is the difference
 //! between a completed reply and a failed one.
 
-use std::sync::Once;
+use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
 use async_openai::Client;
@@ -18,6 +18,7 @@ use futures_util::{Stream, StreamExt};
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use secrecy::SecretString;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use crate::config::LlmEndpoint;
 use crate::metrics;
@@ -97,6 +98,8 @@ pub struct Llm {
     http: reqwest::Client,
     endpoint: Endpoint,
     timeout: Duration,
+    /// One for each whole answer that may be asked for at once.
+    permits: Option<Arc<Semaphore>>,
 }
 
 impl Llm {
@@ -118,7 +121,18 @@ impl Llm {
             http,
             endpoint,
             timeout,
+            permits: None,
         })
+    }
+
+    /// The same client, which asks for so many whole answers at once, at least 1; further ones wait for
+    /// their turn. Clones share the turns.
+    #[must_use]
+    pub fn at_once(self, answers: usize) -> Self {
+        Self {
+            permits: Some(Arc::new(Semaphore::new(answers.max(1)))),
+            ..self
+        }
     }
 
     /// The model that is asked.
@@ -157,6 +171,11 @@ impl Llm {
         sampling: &Sampling,
         format: Option<Value>,
     ) -> Result<Answer, LlmFailure> {
+        let _turn = match &self.permits {
+            // It is never closed.
+            Some(permits) => permits.acquire().await.ok(),
+            None => None,
+        };
         let mut request = self.request(messages, sampling);
         request["stream"] = json!(false);
         if let Some(format) = format {

@@ -20,6 +20,9 @@ pub const EXTRACT: &str = "extract";
 /// The queue of [`EmbedJob`]s.
 pub const EMBED: &str = "embed";
 
+/// The queue of [`SummariseJob`]s.
+pub const SUMMARISE: &str = "summarise";
+
 /// Read a conversation's new messages for facts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ExtractJob {
@@ -41,6 +44,17 @@ pub struct EmbedJob {
     /// The events: stream and version.
     pub events: Vec<(String, i64)>,
     /// The trace of the first of them.
+    pub traceparent: Option<String>,
+}
+
+/// Put in short what leaves the short-term buffer of a conversation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SummariseJob {
+    /// Whose.
+    pub user: UserId,
+    /// Which conversation.
+    pub conversation: ConversationId,
+    /// The trace of the event that asked for it.
     pub traceparent: Option<String>,
 }
 

@@ -2,12 +2,13 @@
 
 mod embed;
 mod extract;
+mod summarise;
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use apalis::layers::WorkerBuilderExt;
 use apalis::prelude::{Attempt, BoxDynError, Data, TaskId, WorkerBuilder};
@@ -15,8 +16,9 @@ use apalis_core::backend::ext::BackendExt;
 use apalis_postgres::PostgresStorage;
 use companion_adapters::core::Core;
 use companion_adapters::llm::Llm;
-use companion_adapters::queue::{self, EmbedJob, ExtractJob, MAX_ATTEMPTS};
-use companion_adapters::telemetry;
+use companion_adapters::queue::{self, EmbedJob, ExtractJob, MAX_ATTEMPTS, SummariseJob};
+use companion_adapters::{messages, telemetry};
+use companion_domain::ids::UserId;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt, StreamExt};
 use serde::Serialize;
@@ -35,6 +37,8 @@ const FIRST_RETRY_SECONDS: f64 = 2.0;
 const RESTART_AFTER: Duration = Duration::from_secs(1);
 /// How long a running job may take to finish when the process stops.
 const FINISH_WITHIN: Duration = Duration::from_secs(2);
+/// How often it is looked whether a reply still runs.
+const REPLY_POLL: Duration = Duration::from_millis(100);
 /// Embedding jobs at once: one is prepared while the model works on another.
 const EMBED_CONCURRENCY: usize = 2;
 
@@ -88,6 +92,18 @@ pub(crate) struct Context {
 }
 
 impl Context {
+    /// A local LLM serves one request at a time: while it talks to the user, what can wait does, for as
+    /// long as the LLM may be silent.
+    async fn let_the_reply_go_first(&self, user: UserId) -> Result<(), sqlx::Error> {
+        let begun = Instant::now();
+        while begun.elapsed() < self.core.config.llm_timeout
+            && messages::is_replying(&self.core.derived, user).await?
+        {
+            tokio::time::sleep(REPLY_POLL).await;
+        }
+        Ok(())
+    }
+
     /// Passes when the process stops and a running job has had its time to finish. It is handed
     /// back then: nothing of it counts before its last act, the append.
     async fn out_of_time(&self) {
@@ -114,6 +130,12 @@ pub(crate) fn queues(
     });
     vec![
         Box::pin(work::<ExtractJob>(
+            context.clone(),
+            extract_concurrency,
+            bell.clone(),
+            shutdown.clone(),
+        )),
+        Box::pin(work::<SummariseJob>(
             context.clone(),
             extract_concurrency,
             bell.clone(),

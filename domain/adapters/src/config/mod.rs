@@ -184,6 +184,12 @@ impl Config {
         Self::parse(&Variables::new(variables))
     }
 
+    /// The tokens that the messages of a conversation may have of a prompt before they are put in short:
+    /// half of it, as memories and the summary need room too.
+    pub fn history_budget(&self) -> usize {
+        self.prompt_budget() / 2
+    }
+
     /// The tokens that a prompt may have: the context less the room for the answer.
     pub fn prompt_budget(&self) -> usize {
         self.llm_context_tokens.saturating_sub(self.llm_max_tokens) as usize
