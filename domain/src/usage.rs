@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 
-use crate::events::{MemoryUse, RecalledMemory};
+use crate::events::MemoryUse;
 use crate::ids::MemoryId;
 use crate::text;
 
@@ -68,8 +68,8 @@ pub struct Answered {
     pub reply: String,
     /// When it ended.
     pub at: DateTime<Utc>,
-    /// The memories that its prompt contained.
-    pub recalled: Vec<RecalledMemory>,
+    /// The memories that its prompt contained, with their statements.
+    pub recalled: Vec<(MemoryId, String)>,
 }
 
 /// Whether a reply took up a memory: a third at least of the meaningful words that the memory had to
@@ -85,12 +85,12 @@ pub fn made_use(memory: &str, message: &str, reply: &str) -> bool {
 pub fn uses<'a>(replies: impl IntoIterator<Item = &'a Answered>) -> Vec<MemoryUse> {
     let mut uses: BTreeMap<MemoryId, MemoryUse> = BTreeMap::new();
     for answered in replies {
-        for recalled in &answered.recalled {
-            if !made_use(&recalled.content, &answered.message, &answered.reply) {
+        for (memory_id, statement) in &answered.recalled {
+            if !made_use(statement, &answered.message, &answered.reply) {
                 continue;
             }
-            let used = uses.entry(recalled.memory_id).or_insert(MemoryUse {
-                memory_id: recalled.memory_id,
+            let used = uses.entry(*memory_id).or_insert(MemoryUse {
+                memory_id: *memory_id,
                 times: 0,
                 last_at: answered.at,
             });
@@ -173,12 +173,7 @@ mod tests {
     #[test]
     fn uses_are_counted_and_the_last_one_is_told() {
         let at = |seconds| DateTime::from_timestamp(seconds, 0).expect("in range");
-        let recalled = |content: &str| RecalledMemory {
-            memory_id: MemoryId(derived(&[content])),
-            content: content.to_owned(),
-            score: 0.5,
-            similarity: 0.5,
-        };
+        let recalled = |content: &str| (MemoryId(derived(&[content])), content.to_owned());
         let (rex, tea) = (
             recalled("User has a dog named Rex"),
             recalled("User drinks oolong"),
@@ -195,7 +190,7 @@ mod tests {
             answered(3, "Hi!"),
         ];
         let used = MemoryUse {
-            memory_id: rex.memory_id,
+            memory_id: rex.0,
             times: 2,
             last_at: at(2),
         };

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use companion_domain::events::RecalledMemory;
-use companion_domain::ids::{ConversationId, MessageId, ReplyId, UserId};
+use companion_domain::ids::{ConversationId, MemoryId, MessageId, ReplyId, UserId};
 use companion_domain::usage::Answered;
 use pgvector::Vector as Pgvector;
 use sqlx::types::Json;
@@ -372,7 +372,7 @@ pub async fn users_active_since(
 }
 
 /// The completed replies to a user that ended after a time and were given memories, the last so many,
-/// each with the message that it answers.
+/// each with the message that it answers and with those of the memories that are live and decay.
 ///
 /// # Errors
 /// When the database fails.
@@ -382,9 +382,13 @@ pub async fn answered_since(
     since: DateTime<Utc>,
     limit: i64,
 ) -> Result<Vec<Answered>, sqlx::Error> {
-    type Row = (String, String, DateTime<Utc>, Json<Vec<RecalledMemory>>);
+    type Row = (String, String, DateTime<Utc>, Json<Vec<(MemoryId, String)>>);
     let rows: Vec<Row> = sqlx::query_as(
-        "SELECT u.content, m.content, m.recorded_at, m.recalled
+        "SELECT u.content, m.content, m.recorded_at,
+                (SELECT coalesce(jsonb_agg(jsonb_build_array(k.memory_id, k.content)), '[]')
+                 FROM jsonb_array_elements(m.recalled) AS r
+                 JOIN memories k ON k.user_id = m.user_id AND k.memory_id = (r ->> 'memory_id')::uuid
+                 WHERE k.state = 'live' AND NOT k.explicit)
          FROM conversations c
          JOIN messages m ON m.user_id = c.user_id AND m.conversation_id = c.conversation_id
          CROSS JOIN LATERAL (
