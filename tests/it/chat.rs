@@ -613,7 +613,7 @@ async fn a_partial_reply_is_part_of_the_next_prompt() {
 }
 
 #[tokio::test]
-async fn the_buffer_holds_the_last_ten_messages() {
+async fn a_prompt_holds_all_that_no_summary_covers_yet() {
     let app = App::start().await;
     let conversation = app.chat("alice", "turn 0", None).await.conversation_id;
     for n in 1..=6 {
@@ -628,12 +628,14 @@ async fn the_buffer_holds_the_last_ten_messages() {
         .collect();
     assert_eq!(
         said,
-        ["turn 1", "turn 2", "turn 3", "turn 4", "turn 5", "turn 6"]
+        [
+            "turn 0", "turn 1", "turn 2", "turn 3", "turn 4", "turn 5", "turn 6"
+        ]
     );
     assert_eq!(
         asked.len(),
-        1 + 10 + 1,
-        "a system message, ten of the buffer, and what is said now"
+        1 + 12 + 1,
+        "a system message, six turns, and what is said now"
     );
 }
 

@@ -179,6 +179,7 @@ async fn a_memory_of_which_replies_make_use_is_kept_and_one_that_is_only_recalle
 async fn a_new_home_is_newer_than_the_old_one_that_a_reply_spoke_of_since() {
     let app = App::start().await;
     app.chat("alice", "I live in Berlin", None).await;
+    assert_eq!(app.memories("alice").await, ["User lives in Berlin"]);
     app.llm.reply("How do you like Berlin?");
     app.chat("alice", "Good morning!", None).await;
     assert_eq!(upkeep(&app).await.reused, 1);

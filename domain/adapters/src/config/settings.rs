@@ -126,7 +126,7 @@ settings! {
     }
     "Memory" {
         SHORT_TERM_MEMORY_SIZE(Is("10"), "a number of messages from 1 to 1000", "20",
-            "The last messages of a conversation that are kept at hand.");
+            "The last messages of a conversation that are kept at hand word for word; what leaves them is put in short.");
         SHORT_TERM_MEMORY_TTL_SECONDS(Is("86400"), "a number of seconds from 1 to 31536000", "3600",
             "How long the buffer of a silent conversation is kept. It is rebuilt when needed.");
         LONG_TERM_MEMORY_TOP_K(Is("5"), "a whole number from 0 to 100", "10",
