@@ -20,6 +20,7 @@ mod printable;
 mod process;
 mod reembed;
 mod reextract;
+mod rotate;
 mod server_log;
 mod supervise;
 mod test_services;
@@ -68,6 +69,8 @@ enum Command {
     Erase(erase::Options),
     /// Make the vectors of another embedding model while the service runs, and change to it
     Reembed(reembed::Options),
+    /// Put another master key in the place of the present one
+    RotateMasterKey(rotate::Options),
     /// Try a deployed service from outside and say what fails
     Check(check::Options),
     /// Print a token for a user; with --scope admin this makes the first admin
@@ -95,6 +98,7 @@ async fn main() -> ExitCode {
         Command::Reextract(options) => reextract::run(*options).await,
         Command::Erase(options) => erase::run(options).await,
         Command::Reembed(options) => reembed::run(options).await,
+        Command::RotateMasterKey(options) => rotate::run(options).await,
         Command::Check(options) => check::run(options).await.map(|well| {
             if well {
                 ExitCode::SUCCESS

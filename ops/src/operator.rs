@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use companion_adapters::config::{Config, Secret};
 use companion_adapters::event_store::EventStore;
-use companion_adapters::vault::{self, Vault};
+use companion_adapters::vault::Vault;
 use companion_adapters::{database, shutdown};
 use companion_domain::ids::{ExternalUserId, UserId};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -131,7 +131,7 @@ impl Operator {
         } else {
             database::check(&pool, &config).await?;
         }
-        let vault = Vault::new(&vault::master_key(&config)?)?;
+        let vault = Vault::open(&config)?;
         vault.check(&pool).await?;
         let store = EventStore::new(pool.clone(), vault);
         Ok(Self {

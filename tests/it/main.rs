@@ -33,6 +33,7 @@ mod reembedding;
 mod reextracting;
 mod remembering_by_hand;
 mod rolling_summaries;
+mod rotating;
 mod service;
 mod steps;
 mod summaries;

@@ -11,7 +11,7 @@ use crate::database::{self, DatabaseError};
 use crate::embedder::{EmbedError, Embedder};
 use crate::event_store::EventStore;
 use crate::redis_link::{InvalidRedis, RedisLink};
-use crate::vault::{self, Vault, VaultError};
+use crate::vault::{Vault, VaultError};
 
 /// Connections of a process to PostgreSQL for requests and for background work.
 const CONNECTIONS: u32 = 16;
@@ -106,7 +106,7 @@ impl Core {
 
     async fn open_log(config: &Config) -> Result<Log, StartError> {
         let url = config.postgres_url.as_ref().ok_or(StartError::NoDatabase)?;
-        let vault = Vault::new(&vault::master_key(config)?)?;
+        let vault = Vault::open(config)?;
         let pool = database::connect_for(config, url, CONNECTIONS, true).await?;
         let derived = database::connect_for(config, url, CONNECTIONS, false).await?;
         database::check(&pool, config).await?;

@@ -11,8 +11,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use companion_domain::ids::UserId;
@@ -22,6 +20,8 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::config::{Config, Environment, Secret};
+use crate::master_keys::{self, CheckValue, Keyring, MasterKey};
+use crate::rotation;
 
 const KEY_BYTES: usize = 32;
 const NONCE_BYTES: usize = 24;
@@ -99,7 +99,7 @@ impl DataKey {
 /// The keys of all users.
 #[derive(Clone)]
 pub struct Vault {
-    master: Arc<XChaCha20Poly1305>,
+    masters: Keyring,
     keys: Cache<UserId, DataKey>,
 }
 
@@ -109,42 +109,58 @@ impl Vault {
     /// # Errors
     /// [`VaultError::MasterKey`] when it is not that.
     pub fn new(master_key: &Secret) -> Result<Self, VaultError> {
-        let bytes = BASE64
-            .decode(master_key.expose().trim())
-            .map(Zeroizing::new);
-        let master = bytes
-            .ok()
-            .filter(|bytes| bytes.len() == KEY_BYTES)
-            .and_then(|bytes| XChaCha20Poly1305::new_from_slice(&bytes).ok())
-            .ok_or_else(|| {
-                VaultError::MasterKey(
-                    "COMPANION_MASTER_KEY is not 32 bytes in base64; make one with: openssl rand -base64 32".to_owned(),
-                )
-            })?;
+        let key = MasterKey::parse("COMPANION_MASTER_KEY", master_key)?;
+        Ok(Self::with(Keyring::of(key)))
+    }
+
+    /// A vault with the master keys of a configuration.
+    ///
+    /// # Errors
+    /// [`VaultError::MasterKey`] with what to do.
+    pub fn open(config: &Config) -> Result<Self, VaultError> {
+        Ok(Self::with(Keyring::open(config)?))
+    }
+
+    fn with(masters: Keyring) -> Self {
         let keys = Cache::builder()
             .max_capacity(50_000)
             .time_to_live(CACHE_FOR)
             .build();
-        Ok(Self {
-            master: Arc::new(master),
-            keys,
-        })
+        Self { masters, keys }
     }
 
-    /// Checks the master key against a key that it should have wrapped.
+    /// The master keys that this process knows.
+    pub fn masters(&self) -> &Keyring {
+        &self.masters
+    }
+
+    /// Checks that the master key that is in force is known, and one that opens what others wrapped.
     ///
     /// # Errors
     /// [`VaultError::MasterKey`] when the database was filled under another master key.
     pub async fn check(&self, pool: &PgPool) -> Result<(), VaultError> {
-        let row: Option<KeyRow> =
-            sqlx::query_as("SELECT user_id, key_id, wrapped FROM user_keys LIMIT 1")
-                .fetch_optional(pool)
-                .await?;
-        match row.map(|row| self.unwrap_key(&row)) {
-            None | Some(Ok(_)) => Ok(()),
-            Some(Err(_)) => Err(VaultError::MasterKey(
-                "COMPANION_MASTER_KEY is not the one this database was filled with; set the former one".to_owned(),
-            )),
+        if let Some(in_force) = rotation::in_force(pool).await?
+            && self.masters.find(in_force).is_none()
+        {
+            return Err(unknown_master(Some(in_force)));
+        }
+        let known: Vec<Vec<u8>> = self
+            .masters
+            .all()
+            .iter()
+            .map(|key| key.check.as_bytes().to_vec())
+            .collect();
+        // Those of before check values, and those of a rotation that is under way.
+        let other: Option<KeyRow> = sqlx::query_as(
+            "SELECT user_id, key_id, wrapped, wrapped_by FROM user_keys
+             WHERE wrapped_by IS NULL OR wrapped_by <> ALL($1) LIMIT 1",
+        )
+        .bind(known)
+        .fetch_optional(pool)
+        .await?;
+        match other {
+            Some(row) => self.unwrap_key(&row).map(drop),
+            None => Ok(()),
         }
     }
 
@@ -205,18 +221,39 @@ impl Vault {
         let mut plain = Zeroizing::new([0u8; KEY_BYTES]);
         random(plain.as_mut_slice())?;
         let key_id = Uuid::now_v7();
-        let wrapped = seal(&self.master, &wrapping(user, key_id), plain.as_slice())?;
+        let master = self.master_in_force(&mut *connection).await?;
+        let wrapped = seal(&master.cipher, &wrapping(user, key_id), plain.as_slice())?;
         let made = sqlx::query(
-            "INSERT INTO user_keys (user_id, key_id, wrapped)
-             SELECT $1, $2, $3 WHERE NOT EXISTS (SELECT FROM erasures WHERE user_id = $1 AND swept_at IS NULL)
+            "INSERT INTO user_keys (user_id, key_id, wrapped, wrapped_by, created_at)
+             SELECT $1, $2, $3, $4, clock_timestamp() WHERE NOT EXISTS (SELECT FROM erasures WHERE user_id = $1 AND swept_at IS NULL)
              ON CONFLICT (user_id) DO NOTHING",
         )
         .bind(user.0)
         .bind(key_id)
         .bind(wrapped)
+        .bind(master.check.as_bytes())
         .execute(connection)
         .await?;
         Ok(made.rows_affected() == 1)
+    }
+
+    /// The master key that wraps new data keys; it stays in force until the transaction ends.
+    async fn master_in_force(
+        &self,
+        connection: &mut PgConnection,
+    ) -> Result<Arc<MasterKey>, VaultError> {
+        let own = self.masters.own().ok_or_else(|| unknown_master(None))?;
+        sqlx::query("INSERT INTO master_key (check_value) VALUES ($1) ON CONFLICT DO NOTHING")
+            .bind(own.check.as_bytes())
+            .execute(&mut *connection)
+            .await?;
+        let in_force: Vec<u8> = sqlx::query_scalar("SELECT check_value FROM master_key FOR SHARE")
+            .fetch_one(connection)
+            .await?;
+        let in_force = CheckValue::stored(&in_force);
+        in_force
+            .and_then(|check| self.masters.find(check))
+            .ok_or_else(|| unknown_master(in_force))
     }
 
     /// Forgets what is cached of a user's key: it turned out to be gone.
@@ -231,7 +268,7 @@ impl Vault {
     ) -> Result<HashMap<UserId, DataKey>, VaultError> {
         let ids: Vec<Uuid> = users.iter().map(|user| user.0).collect();
         let rows: Vec<KeyRow> = sqlx::query_as(
-            "SELECT user_id, key_id, wrapped FROM user_keys WHERE user_id = ANY($1)",
+            "SELECT user_id, key_id, wrapped, wrapped_by FROM user_keys WHERE user_id = ANY($1)",
         )
         .bind(ids)
         .fetch_all(executor)
@@ -246,24 +283,60 @@ impl Vault {
     }
 
     fn unwrap_key(&self, row: &KeyRow) -> Result<DataKey, VaultError> {
-        let plain = Zeroizing::new(open(
-            &self.master,
-            &wrapping(UserId(row.user_id), row.key_id),
-            &row.wrapped,
-        )?);
+        let plain = self.unwrap_plain(row)?;
         let cipher = XChaCha20Poly1305::new_from_slice(&plain).map_err(|_| VaultError::Sealed)?;
         Ok(DataKey {
             id: row.key_id,
             cipher,
         })
     }
+
+    /// A data key as another master key wraps it.
+    ///
+    /// # Errors
+    /// [`VaultError::MasterKey`] when none of the known master keys opens it.
+    pub(crate) fn wrap_anew(&self, row: &KeyRow, to: &MasterKey) -> Result<Vec<u8>, VaultError> {
+        let plain = self.unwrap_plain(row)?;
+        seal(
+            &to.cipher,
+            &wrapping(UserId(row.user_id), row.key_id),
+            &plain,
+        )
+    }
+
+    fn unwrap_plain(&self, row: &KeyRow) -> Result<Zeroizing<Vec<u8>>, VaultError> {
+        let aad = wrapping(UserId(row.user_id), row.key_id);
+        let attempt = || {
+            let masters = self.masters.all();
+            masters
+                .iter()
+                .find_map(|master| open(&master.cipher, &aad, &row.wrapped).ok())
+        };
+        let plain = attempt().or_else(|| self.masters.look_again().then(attempt).flatten());
+        let wrapped_by = row.wrapped_by.as_deref().and_then(CheckValue::stored);
+        plain
+            .map(Zeroizing::new)
+            .ok_or_else(|| unknown_master(wrapped_by))
+    }
 }
 
+fn unknown_master(check: Option<CheckValue>) -> VaultError {
+    let which = check.map_or_else(String::new, |check| {
+        format!(" (its check value is {check})")
+    });
+    VaultError::MasterKey(format!(
+        "COMPANION_MASTER_KEY is not the one this database was filled with{which}; set the former one, or after \
+         companion rotate-master-key the new one"
+    ))
+}
+
+/// A data key as it lies in the table.
 #[derive(sqlx::FromRow)]
-struct KeyRow {
-    user_id: Uuid,
-    key_id: Uuid,
-    wrapped: Vec<u8>,
+pub(crate) struct KeyRow {
+    pub(crate) user_id: Uuid,
+    pub(crate) key_id: Uuid,
+    pub(crate) wrapped: Vec<u8>,
+    pub(crate) wrapped_by: Option<Vec<u8>>,
 }
 
 /// The master key: configured, or in development read from `COMPANION_HOME`, where it is made once.
@@ -279,9 +352,8 @@ pub fn master_key(config: &Config) -> Result<Secret, VaultError> {
             "COMPANION_MASTER_KEY is missing; make one with: openssl rand -base64 32".to_owned(),
         ));
     }
-    let mut bytes = Zeroizing::new([0u8; KEY_BYTES]);
-    random(bytes.as_mut_slice())?;
-    kept_secret(&config.companion_home, "master.key", || BASE64.encode(bytes.as_slice())).map_err(|error| {
+    let new = MasterKey::generate()?;
+    kept_secret(&config.companion_home, master_keys::FILE, || new.expose().to_owned()).map_err(|error| {
         VaultError::MasterKey(format!(
             "{} can't be used to keep the master key: {error}; make it writable or set COMPANION_HOME to another folder",
             config.companion_home.display()
@@ -359,6 +431,9 @@ pub(crate) fn random(bytes: &mut [u8]) -> Result<(), VaultError> {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD as BASE64;
+
     use super::*;
 
     fn key() -> DataKey {

@@ -2,7 +2,7 @@
 
 use companion_adapters::config::{Config, Secret};
 use companion_adapters::redis_link::RedisLink;
-use companion_adapters::vault::{self, Vault};
+use companion_adapters::vault::Vault;
 use companion_adapters::{database, parts};
 use sqlx::PgPool;
 
@@ -141,7 +141,7 @@ async fn key_fits(config: &Config, pool: &PgPool) -> Option<Finding> {
              into COMPANION_HOME",
         ));
     }
-    let vault = Vault::new(&vault::master_key(config).ok()?).ok()?;
+    let vault = Vault::open(config).ok()?;
     Some(match vault.check(pool).await {
         Ok(()) => Finding::ok("master key", "opens what the database holds"),
         Err(error) => Finding::problem("master key", error.to_string()),

@@ -126,6 +126,8 @@ pub struct Config {
     pub jwt: JwtConfig,
     /// The key that wraps the users' data keys; `None`: generated once in development.
     pub master_key: Option<Secret>,
+    /// The key that is to take its place; known beside it while that is being done.
+    pub new_master_key: Option<Secret>,
     pub log_level: tracing::Level,
     pub log_format: LogFormat,
     /// `None`: `/metrics` is open.

@@ -104,6 +104,7 @@ impl Config {
             },
             jwt: JwtConfig::parse(v)?,
             master_key: v.secret(&settings::COMPANION_MASTER_KEY),
+            new_master_key: v.secret(&settings::COMPANION_NEW_MASTER_KEY),
             log_level: v.choice(
                 &settings::LOG_LEVEL,
                 &[

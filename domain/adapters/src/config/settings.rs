@@ -197,6 +197,9 @@ settings! {
         COMPANION_MASTER_KEY(Means("made once in development and kept in `COMPANION_HOME`"),
             "32 bytes in base64", "$(openssl rand -base64 32)",
             "Wraps the users' keys: without it no stored text can be read again.");
+        COMPANION_NEW_MASTER_KEY(Means("the master key stays as it is"),
+            "32 bytes in base64", "$(openssl rand -base64 32)",
+            "The key that `companion rotate-master-key` puts in the place of `COMPANION_MASTER_KEY`. While that is done all processes need both.");
     }
     "Telemetry" {
         LOG_LEVEL(Is("INFO"), "one of ERROR, WARNING, INFO, DEBUG, TRACE", "DEBUG",
