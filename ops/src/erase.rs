@@ -28,7 +28,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) async fn run(options: Options) -> Result<ExitCode> {
-    let operator = Operator::open("erase").await?;
+    let operator = Operator::open_with_any_model("erase").await?;
     let done = perform(&operator, &options).await;
     operator.close().await;
     done

@@ -92,7 +92,7 @@ impl Chosen {
 }
 
 pub(crate) async fn run(command: Command) -> Result<ExitCode> {
-    let operator = Operator::open("jobs").await?;
+    let operator = Operator::open_with_any_model("jobs").await?;
     let done = perform(&operator, command).await;
     operator.close().await;
     done

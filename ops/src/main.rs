@@ -1,6 +1,7 @@
 //! `companion`: the operator's command, and the whole service in one process.
 
 mod apikey;
+mod backup;
 mod chat;
 mod check;
 mod disk;
@@ -20,6 +21,7 @@ mod printable;
 mod process;
 mod reembed;
 mod reextract;
+mod restore;
 mod rotate;
 mod server_log;
 mod supervise;
@@ -69,6 +71,10 @@ enum Command {
     Erase(erase::Options),
     /// Make the vectors of another embedding model while the service runs, and change to it
     Reembed(reembed::Options),
+    /// Write the log and the users' keys to folders, while the service runs
+    Backup(backup::Options),
+    /// Put a backup into an empty database
+    Restore(restore::Options),
     /// Put another master key in the place of the present one
     RotateMasterKey(rotate::Options),
     /// Try a deployed service from outside and say what fails
@@ -98,6 +104,8 @@ async fn main() -> ExitCode {
         Command::Reextract(options) => reextract::run(*options).await,
         Command::Erase(options) => erase::run(options).await,
         Command::Reembed(options) => reembed::run(options).await,
+        Command::Backup(options) => backup::run(options).await,
+        Command::Restore(options) => restore::run(options).await,
         Command::RotateMasterKey(options) => rotate::run(options).await,
         Command::Check(options) => check::run(options).await.map(|well| {
             if well {

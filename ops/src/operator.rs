@@ -97,21 +97,35 @@ impl Operator {
     /// # Errors
     /// What keeps it from being used, with what mends it.
     pub(crate) async fn open(command: &str) -> Result<Self> {
-        Self::open_it(command, false).await
+        Self::open_it(command, false, false).await
     }
 
-    /// The same, whatever embedding model is configured: for the command that changes it.
+    /// The same, whatever embedding model is configured: for commands that need no vectors.
     ///
     /// # Errors
     /// What keeps it from being used, with what mends it.
     pub(crate) async fn open_with_any_model(command: &str) -> Result<Self> {
-        Self::open_it(command, true).await
+        Self::open_it(command, true, false).await
     }
 
-    async fn open_it(command: &str, any_model: bool) -> Result<Self> {
+    /// Opens it as [`Operator::open`] does, and brings it to this version's schema before.
+    ///
+    /// # Errors
+    /// What keeps it from being used, with what mends it.
+    pub(crate) async fn open_migrated(command: &str) -> Result<Self> {
+        Self::open_it(command, false, true).await
+    }
+
+    async fn open_it(command: &str, any_model: bool, migrate: bool) -> Result<Self> {
         let config = Config::from_env()?;
         let (url, guard) = embedded::url_for(&config, command).await?;
-        match Self::connect(config, url, any_model).await {
+        let opened = async {
+            if migrate {
+                database::migrate(&url, &config).await?;
+            }
+            Self::connect(config, url, any_model).await
+        };
+        match opened.await {
             Ok(operator) => Ok(Self { guard, ..operator }),
             Err(error) => {
                 if let Some(guard) = guard {

@@ -38,7 +38,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) async fn run(options: Options) -> Result<ExitCode> {
-    let operator = Operator::open("rotate-master-key").await?;
+    let operator = Operator::open_with_any_model("rotate-master-key").await?;
     let done = perform(&operator, &options).await;
     operator.close().await;
     done

@@ -6,6 +6,7 @@
 )]
 
 mod api_keys;
+mod backups;
 mod cancelling;
 mod chat;
 mod clearing;

@@ -2,6 +2,7 @@
 //! queue, LLM, embedder, tokens, telemetry.
 
 pub mod api_keys;
+pub mod backup;
 pub mod buffer;
 pub mod cancellation;
 pub mod config;

@@ -282,6 +282,15 @@ impl Vault {
         Ok(keys)
     }
 
+    /// Checks that these keys can be unwrapped.
+    ///
+    /// # Errors
+    /// [`VaultError::MasterKey`] when one of them can't.
+    pub(crate) fn check_rows(&self, rows: &[KeyRow]) -> Result<(), VaultError> {
+        rows.iter()
+            .try_for_each(|row| self.unwrap_key(row).map(drop))
+    }
+
     fn unwrap_key(&self, row: &KeyRow) -> Result<DataKey, VaultError> {
         let plain = self.unwrap_plain(row)?;
         let cipher = XChaCha20Poly1305::new_from_slice(&plain).map_err(|_| VaultError::Sealed)?;

@@ -51,7 +51,7 @@ fn name(text: &str) -> Result<Name, String> {
 }
 
 pub(crate) async fn run(command: Command) -> Result<ExitCode> {
-    let operator = Operator::open("events").await?;
+    let operator = Operator::open_with_any_model("events").await?;
     let done = match command {
         Command::Tail(options) => tail::run(&operator, &options).await,
         Command::Show { event, json } => show(&operator, &event, json).await,
