@@ -16,8 +16,9 @@ const EVERY: Duration = Duration::from_secs(1);
 
 /// Keeps them whole until shutdown.
 pub(crate) async fn run(core: Core, shutdown: CancellationToken) {
+    let mut told = false;
     loop {
-        if let Err(error) = round(&core, &shutdown).await {
+        if let Err(error) = round(&core, &shutdown, &mut told).await {
             tracing::warn!(
                 "vectors that other processes' models lack could not be made: {error:#}"
             );
@@ -29,7 +30,8 @@ pub(crate) async fn run(core: Core, shutdown: CancellationToken) {
     }
 }
 
-async fn round(core: &Core, shutdown: &CancellationToken) -> anyhow::Result<()> {
+async fn round(core: &Core, shutdown: &CancellationToken, told: &mut bool) -> anyhow::Result<()> {
+    *told = embedding_models::tell_if_former(&core.derived, &core.config, *told).await?;
     let models = embedding_models::all(&core.derived).await?;
     let Some(own) = models.iter().find(|model| model.is_of(&core.config)) else {
         return Ok(());

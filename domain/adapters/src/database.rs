@@ -244,16 +244,8 @@ pub async fn check(pool: &PgPool, config: &Config) -> Result<(), DatabaseError> 
         }),
         Some(model) => match model.state() {
             ModelState::Filling => Err(DatabaseError::EmbeddingModelFilling(configured())),
-            ModelState::Live => Ok(()),
-            ModelState::Former => {
-                tracing::warn!(
-                    "EMBEDDING_MODEL={} is not the live one any more; set it to {} and EMBEDDING_DIMENSION to {}",
-                    configured(),
-                    live.model,
-                    live.dimension()
-                );
-                Ok(())
-            }
+            // While processes are restarted one after another, those with the former one go on.
+            ModelState::Live | ModelState::Former => Ok(()),
         },
     }
 }

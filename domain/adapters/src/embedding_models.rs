@@ -106,6 +106,32 @@ pub async fn all(executor: impl PgExecutor<'_>) -> Result<Vec<EmbeddingModel>, s
     sqlx::query_as(AssertSqlSafe(sql)).fetch_all(executor).await
 }
 
+/// Says in the log, once, that a process goes on with a model that is not live any more. For a process to call
+/// now and then with what it was told before; returns what it is told now.
+///
+/// # Errors
+/// When the database fails.
+pub async fn tell_if_former(
+    executor: impl PgExecutor<'_>,
+    config: &Config,
+    told: bool,
+) -> Result<bool, sqlx::Error> {
+    let models = all(executor).await?;
+    let own = models.iter().find(|model| model.is_of(config));
+    let is_former = own.is_some_and(|model| model.state() == ModelState::Former);
+    if let (true, false, Some(live)) = (is_former, told, models.first()) {
+        tracing::warn!(
+            "EMBEDDING_MODEL={} ({}) is not the live model any more; restart with EMBEDDING_MODEL={} and \
+             EMBEDDING_DIMENSION={}",
+            config.embedding_model,
+            config.embedding_dimension,
+            live.model,
+            live.dimension()
+        );
+    }
+    Ok(is_former)
+}
+
 /// The tables of vectors, of every model.
 ///
 /// # Errors
