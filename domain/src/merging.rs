@@ -56,6 +56,15 @@ const LIMITS: &[&str] = &[
     "not", "no", "never", "without", "nobody", "nothing", "only", "hardly", "barely", "except",
 ];
 
+/// The reasons of a memory that went into another one.
+const SAME_FACT: &str = "the same fact as another memory";
+const SAYS_MORE: &str = "another memory says the same and more";
+
+/// Whether a memory that was closed for this reason is told by the one that took its place.
+pub fn went_into_another(reason: &str) -> bool {
+    matches!(reason, SAME_FACT | SAYS_MORE)
+}
+
 /// A live memory.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Held {
@@ -112,8 +121,8 @@ pub fn merge(pairs: &[(Held, Held)], now: DateTime<Utc>) -> Vec<Event> {
                 valid_to = stays.told_at;
                 "there can be only one at a time"
             }
-            Relation::Same => "the same fact as another memory",
-            Relation::Part => "another memory says the same and more",
+            Relation::Same => SAME_FACT,
+            Relation::Part => SAYS_MORE,
         };
         if relation != Relation::Contradiction {
             events.push(strengthened(stays, goes));

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use chrono::{DateTime, Utc};
 
-use super::beliefs::{Belief, Beliefs};
+use super::beliefs::{Belief, Beliefs, State};
 use super::reason;
 use super::shadow::{Shadow, comes_from};
 use crate::consolidation::{cosine, same_fact};
 use crate::events::{Event, MemoryRecorded, MemorySuperseded};
 use crate::ids::{MemoryId, MessageId, derived};
+use crate::merging::went_into_another;
 use crate::text;
 
 /// The cosine similarity from which two statements of one message are one statement put in other words.
@@ -251,9 +252,39 @@ impl<'a> Comparison<'a> {
         None
     }
 
+    /// Whether a statement was merged into a memory that stays.
+    fn is_merged(&self, new: &Belief) -> bool {
+        let form = text::normal_form(&new.memory.content);
+        let says_it = |belief: &&Belief| text::normal_form(&belief.memory.content) == form;
+        let mut closed = self.believed.memories.values().filter(says_it);
+        closed.any(|belief| {
+            let mut into = belief;
+            // Once merged, a memory may be merged again.
+            for _ in 0..self.believed.memories.len() {
+                let State::Closed(closed) = &into.state else {
+                    break;
+                };
+                let by = closed
+                    .superseded_by
+                    .filter(|_| went_into_another(&closed.reason));
+                match by.and_then(|by| self.believed.memories.get(&by)) {
+                    Some(next) => into = next,
+                    None => return false,
+                }
+            }
+            into.is_live()
+                && !std::ptr::eq(into, belief)
+                && !self.old.contains_key(&into.memory.memory_id)
+        })
+    }
+
     fn leave_out(&mut self) {
         for new in std::mem::take(&mut self.new) {
-            match self.unwanted(new) {
+            let merged = || {
+                self.is_merged(new)
+                    .then_some("it was merged with another memory")
+            };
+            match self.unwanted(new).or_else(merged) {
                 Some(why) => *self.difference.left_out.entry(why).or_default() += 1,
                 None => self.new.push(new),
             }

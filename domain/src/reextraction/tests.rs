@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::by_hand::WRITTEN_DOWN;
-use crate::events::{Event, MemoryForgotten, MemoryRecorded};
+use crate::events::{Event, MemoryForgotten, MemoryRecorded, MemorySuperseded};
 use crate::extraction::{Candidate, SaidMessage};
 use crate::ids::{ConversationId, MemoryId, MessageId, UserId, derived};
 use crate::memory::{MemoryKind, Source};
@@ -255,6 +255,32 @@ fn a_move_that_was_missed_ends_the_former_home() {
         panic!("one is gone")
     };
     assert_eq!(gone.ended, Some((added.memory.memory_id, at(2))));
+}
+
+#[test]
+fn what_was_merged_with_another_memory_is_not_found_beside_it_again() {
+    let vectors = vectors();
+    let both = [
+        candidate("User likes tea", 1, None),
+        candidate("User likes coffee", 2, None),
+    ];
+    let mut believed = believed_after(&both, &vectors);
+    let [goes, stays] = ["User likes tea", "User likes coffee"].map(|content| {
+        let mut live = believed.live();
+        let found = live.find(|(_, belief)| belief.memory.content == content);
+        *found.expect("it is believed").0
+    });
+    let merged = MemorySuperseded {
+        memory_id: goes,
+        superseded_by: Some(stays),
+        valid_to: at(50),
+        sources: Vec::new(),
+        reason: "the same fact as another memory".to_owned(),
+    };
+    believed.evolve(&merged.into(), at(50));
+    let difference = differ(RUN, &believed, &both, &vectors);
+    assert_eq!(difference.events(RUN, at(100)), []);
+    assert_eq!((difference.kept, difference.left_out.len()), (1, 1));
 }
 
 #[test]
