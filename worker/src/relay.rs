@@ -48,9 +48,14 @@ impl Subscriber for Relay {
 
     async fn handle(&mut self, transaction: &mut PgConnection, page: &Page) -> anyhow::Result<()> {
         let mut jobs = self.embed_jobs(transaction, &page.events).await?;
+        // A job reads all that is there: of those of one conversation the last one does for all.
+        let mut extract: BTreeMap<&str, NewJob> = BTreeMap::new();
         for recorded in &page.events {
-            jobs.extend(self.extract_job(recorded)?);
+            if let Some(job) = self.extract_job(recorded)? {
+                extract.insert(recorded.stream.as_str(), job);
+            }
         }
+        jobs.extend(extract.into_values());
         jobs.extend(self.summarise_jobs(&page.events).await?);
         queue::insert(transaction, &jobs).await?;
         Ok(())

@@ -21,7 +21,33 @@ patterns! {
         r"above|earlier|preceding|system|your)\b[^.\n]{0,30}\b(?:instructions?|prompts?|rules|",
         r"messages?|guidelines|programming|training)\b|\bsystem prompt\b|\byou are now\b|",
         r"\bfrom now on,? you(?:'re| are| will)\b|\bdeveloper mode\b|\bjailbreak\b|",
-        r"\bDAN mode\b|\bnew instructions\b|<\|im_|\[/?INST\]|\bact as if you\b",
+        r"\bDAN mode\b|\bnew instructions\b|<\|im_|\[/?INST\]|\bact as if you\b|",
+        r"\bfrom now on,? (?:record|save|store|remember|note)\b|",
+        r"</?(?:system|assistant|user|instructions?|memory|memories|tool)\b[^>\n]{0,40}>|",
+        r#""(?:memories|statement|facts?|role)"\s*:|"#,
+        r"\b(?:ignorier\w*|vergiss|vergessen sie|missachte\w*)\b[^.\n]{0,40}\b(?:anweisung\w*|regeln|vorgaben)\b|",
+        r"\b(?:ab sofort|von jetzt an) (?:bist|nennst|speicherst)\b|",
+        r"\b(?:ignora|olvida|omite|ignore|olvide)\b[^.\n]{0,40}\b(?:instrucciones|reglas|indicaciones)\b|",
+        r"\ba partir de ahora (?:eres|me llamarás|guarda)\b",
+    );
+    FOREIGN_FICTION = concat!(
+        r"(?i)^(?:\pL+[ ,]+)?(?:stell dir vor|stellen sie sich vor|angenommen|tu so|imagina|imagine|supón|supongamos|",
+        r"finge|haz de cuenta|pongamos que)\b",
+    );
+    FOREIGN_PASTED = concat!(
+        r"(?i)^(?:(?:bitte|por favor|kannst du|könntest du|könnten sie|puedes|podrías)[ ,]+)*(?:übersetz\w*|",
+        r"korrigier\w*|formulier\w*|verbesser\w*|fass\w* .*zusammen|traduc\w*|traduzca|corrig\w*|corrija|",
+        r"reescrib\w*|resum\w*|revisa)\b",
+    );
+    FOREIGN_REQUEST = concat!(
+        r"(?i)^(?:(?:bitte|und|mal|por favor|y)[ ,]+)*(?:erzähl\w*|schreib\w*|gib|geben sie|zeig\w*|erklär\w*|mach\w*|",
+        r"such\w*|nenn\w*|empfiehl|empfehlen sie|hilf|helfen sie|sag mir|cuéntame|cuenta|escrib[ea]\w*|escríb\w*|",
+        r"dame|deme|muéstra\w*|explíca\w*|haz|busca|recomiénda\w*|ayúda\w*|dime|dígame)\b",
+    );
+    FOREIGN_SUPPOSITION = concat!(
+        r"(?i)\b(?:ich wünschte|würde|wäre|hätte|könnte ich|wenn ich \pL+ (?:wäre|hätte)|ojalá|",
+        r"si (?:yo )?\pL+(?:ara|iera|era|ase|iese)\b|quisiera|me gustaría|tal vez|quizás?|vielleicht|",
+        r"gusta(?:n)? (?:la idea|tu)|er sagt|sie sagt|(?:mein|meine) \pL+ (?:sagt|meint)|dice que|dijo que)\b",
     );
     JOKE = r"(?i)\b(?:just kidding|jk|just joking|made that up)\b|\s/s\s*$";
     ACTED = r"(?m)(?:^|[^*\pL])\*[\pL'][^*\n]*\s[^*\n]*\*(?:[^*]|$)";
@@ -128,13 +154,55 @@ patterns! {
     );
 }
 
+/// What comes of a sentence by its being somebody else's text or invented.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Passing {
+    /// It is neither.
+    On,
+    /// It gives nothing.
+    Skip,
+    /// It gives nothing, nor does what stands before it.
+    TakeBack,
+    /// Nothing from here on counts.
+    End,
+}
+
+/// Whether a message as a whole gives nothing: an order to the machine, a joke, a play.
+pub(super) fn gives_nothing(message: &str) -> bool {
+    INJECTION.is_match(message)
+        || JOKE.is_match(message)
+        || ACTED.is_match(message)
+        || SCRIPT_LINE.find_iter(message).take(3).count() >= 2 && !has_own_labels(message)
+}
+
+/// Whether a sentence begins what others wrote or what is invented.
+pub(super) fn pasted_or_invented(sentence: &Sentence, text: &str) -> Passing {
+    if FICTION.is_match(text) || FOREIGN_FICTION.is_match(text) {
+        return Passing::End;
+    }
+    if PASTED.is_match(text) || FOREIGN_PASTED.is_match(text) {
+        return if POINTS_ON.is_match(text) || !sentence.goes_on {
+            Passing::End
+        } else if POINTS_BACK.is_match(text) {
+            Passing::TakeBack
+        } else {
+            Passing::Skip
+        };
+    }
+    if sentence.announces && !sentence.goes_on {
+        let aside = ASIDE.is_match(text) && !OFFERED_TEXT.is_match(text);
+        return if aside || reminders::announces(text) {
+            Passing::Skip
+        } else {
+            Passing::End
+        };
+    }
+    Passing::On
+}
+
 /// The statements of a message, in order.
 pub(super) fn statements(message: &str) -> Vec<Statement> {
-    if INJECTION.is_match(message) || JOKE.is_match(message) || ACTED.is_match(message) {
-        return Vec::new();
-    }
-    let script = SCRIPT_LINE.find_iter(message).take(3).count() >= 2 && !has_own_labels(message);
-    if script {
+    if gives_nothing(message) {
         return Vec::new();
     }
     let mut statements: Vec<Statement> = Vec::new();
@@ -145,24 +213,18 @@ pub(super) fn statements(message: &str) -> Vec<Statement> {
             continue;
         }
         let text = wording::trimmed(&sentence.text);
-        if FICTION.is_match(text) {
-            break;
-        }
-        if PASTED.is_match(text) {
-            if POINTS_ON.is_match(text) || !sentence.goes_on {
-                break;
-            }
-            if POINTS_BACK.is_match(text) {
-                statements.clear();
-            }
-            continue;
-        }
-        if sentence.announces && !sentence.goes_on {
-            noted = reminders::announces(text);
-            if noted || ASIDE.is_match(text) && !OFFERED_TEXT.is_match(text) {
+        match pasted_or_invented(&sentence, text) {
+            Passing::On => {}
+            Passing::End => break,
+            passing => {
+                if passing == Passing::TakeBack {
+                    statements.clear();
+                }
+                if sentence.announces && !sentence.goes_on {
+                    noted = reminders::announces(text);
+                }
                 continue;
             }
-            break;
         }
         if let Some(reminder) = reminders::find(text, sentence.asks) {
             match reminder {
@@ -185,6 +247,39 @@ pub(super) fn statements(message: &str) -> Vec<Statement> {
         }));
     }
     statements
+}
+
+/// Whether a sentence tells a dream, a wish or a tale.
+pub(super) fn is_dreamt(text: &str) -> bool {
+    DREAMT.is_match(text)
+}
+
+/// Whether a sentence asks without a question mark.
+pub(super) fn is_question(text: &str) -> bool {
+    QUESTION.is_match(text)
+}
+
+/// Whether a sentence is a request to the assistant.
+pub(super) fn is_request(text: &str) -> bool {
+    REQUEST.is_match(text) || FOREIGN_REQUEST.is_match(text)
+}
+
+/// Whether a sentence asks to remember something.
+pub(super) fn asks_to_remember(text: &str, asks: bool) -> bool {
+    matches!(reminders::find(text, asks), Some(Reminder::Of(_)))
+}
+
+/// Whether a German or Spanish sentence supposes, wishes, requests, or reports what others say.
+pub(super) fn is_foreign_supposition(text: &str) -> bool {
+    FOREIGN_SUPPOSITION.is_match(text) || FOREIGN_REQUEST.is_match(text)
+}
+
+/// The words by which a sentence reports what others say: "my friend says".
+pub(super) fn report(text: &str) -> Option<&str> {
+    REPORT
+        .find_iter(text)
+        .find(|report| !report.as_str().contains(" I ") && !report.as_str().contains(" we "))
+        .map(|report| report.as_str())
 }
 
 /// The part of a sentence that states something.
@@ -242,7 +337,7 @@ pub(super) fn is_own(text: &str) -> bool {
 }
 
 /// What is stated before the question that a sentence ends with: "I'm vegan, what can I cook".
-fn before_question(text: &str) -> Option<&str> {
+pub(super) fn before_question(text: &str) -> Option<&str> {
     if QUESTION.is_match(text) || REQUEST.is_match(text) || !OWN.is_match(text) {
         return None;
     }

@@ -10,6 +10,7 @@ use std::collections::HashSet;
 use chrono::{DateTime, NaiveDate, Utc};
 use regex::Regex;
 
+use self::language::Language;
 use crate::memory::MemoryKind;
 
 mod am;
@@ -18,10 +19,13 @@ mod calendar;
 mod clauses;
 mod dates;
 mod events;
-mod foreign;
+mod foreign_dates;
+mod french;
 mod gates;
+mod german;
 mod have;
 mod kin;
+mod language;
 mod lexicon;
 mod life;
 mod mine;
@@ -31,14 +35,23 @@ mod person;
 mod reading;
 mod reminders;
 mod rules;
+mod spanish;
+mod statement;
 mod tastes;
 mod terse;
+mod testimony;
 #[cfg(test)]
 #[rustfmt::skip] // tables of messages read better unwrapped
 mod tests;
 mod verbs;
 mod wording;
 mod work;
+
+pub use self::german::is_german;
+pub use self::statement::{StatementReading, read_statement, without_date};
+pub use self::testimony::{
+    Testimony, about_the_user, asked_to_remember, is_about_the_talk, testimony, why_silent,
+};
 
 /// The longest content of a finding, in characters.
 const MAX_CONTENT: usize = 300;
@@ -81,7 +94,14 @@ pub fn extract(message: &str, said_at: DateTime<Utc>, zone: chrono_tz::Tz) -> Ve
         today: dates::local_day(said_at, zone),
         capitals: wording::uses_capitals(message),
     };
-    let mut found = foreign::find(message);
+    if gates::gives_nothing(message) {
+        return Vec::new();
+    }
+    let mut found = match language::of(message) {
+        Language::German => return finish(german::find(message, &scene)),
+        Language::Spanish => return finish(spanish::find(message, &scene)),
+        Language::English => french::find(message),
+    };
     let mut spoken_of = None;
     for statement in gates::statements(message) {
         let mut stated: Vec<Finding> = Vec::new();
@@ -89,6 +109,14 @@ pub fn extract(message: &str, said_at: DateTime<Utc>, zone: chrono_tz::Tz) -> Ve
             stated.extend(kin::name_of(&clause, spoken_of.as_deref()));
             stated.extend(rules::find(&clause, &scene));
             spoken_of = kin::spoken_of(&clause).or(spoken_of);
+        }
+        if statement::stands_beside(&statement.text) {
+            for finding in &mut stated {
+                finding.subject = finding
+                    .subject
+                    .take()
+                    .filter(|slot| !matches!(slot.as_str(), "job" | "employer"));
+            }
         }
         if statement.explicit {
             if stated.is_empty() {

@@ -8,7 +8,7 @@ pub(super) const QUOTED: char = '\u{FFFC}';
 /// Stands where an emoji was, while it is unclear whether it ends a sentence.
 const EMOJI: char = '\u{2}';
 
-/// One sentence, with contractions spelled out and without its end mark.
+/// One sentence, without its end mark.
 #[derive(Debug, PartialEq)]
 pub(super) struct Sentence {
     pub(super) text: String,
@@ -41,6 +41,15 @@ patterns! {
 
 /// The sentences of a message, in order.
 pub(super) fn sentences(message: &str) -> Vec<Sentence> {
+    let mut sentences = sentences_as_typed(message);
+    for sentence in &mut sentences {
+        sentence.text = wording::spelled_out(&sentence.text);
+    }
+    sentences
+}
+
+/// The sentences of a message in any language, in order, with contractions as they were typed.
+pub(super) fn sentences_as_typed(message: &str) -> Vec<Sentence> {
     let text = plain(message);
     let mut sentences = Vec::new();
     let mut start = 0;
@@ -65,7 +74,11 @@ pub(super) fn sentences(message: &str) -> Vec<Sentence> {
 
 fn push(sentences: &mut Vec<Sentence>, raw: &str, goes_on: bool) {
     let marks = |c: char| c.is_whitespace() || matches!(c, '.' | '!' | '?' | ';' | ',');
-    let text = wording::spelled_out(raw.trim_matches(marks));
+    let text = raw
+        .trim_matches(marks)
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ");
     let ending = &raw[raw.trim_end_matches(marks).len()..];
     if text.chars().any(char::is_alphanumeric) {
         let announces = text.ends_with(':');

@@ -107,9 +107,14 @@ impl Shadow {
         let known = |(id, belief): (&MemoryId, &Belief)| Known {
             id: *id,
             content: belief.memory.content.clone(),
+            kind: belief.memory.kind,
+            importance: belief.memory.importance,
+            explicit: belief.memory.explicit,
             subject: belief.memory.subject.clone(),
             sources: belief.memory.sources.clone(),
+            occurred_at: belief.memory.occurred_at,
             told_at: belief.memory.told_at,
+            closed: false,
             vector: self.vector(&belief.memory.content).to_vec(),
         };
         self.beliefs.live().map(known).collect()

@@ -45,6 +45,7 @@ fn candidate(content: &str, from: u8, subject: Option<&str>) -> Candidate {
         subject: subject.map(str::to_owned),
         negates: None,
         replaces: Vec::new(),
+        by_patterns: false,
     }
 }
 

@@ -10,8 +10,8 @@ use companion_adapters::messages;
 use companion_adapters::reextractions::Found;
 use companion_domain::events::FailureReason;
 use companion_domain::extraction::{
-    self, Extracted, KnownStatement, SaidMessage, Unusable, by_patterns, fallback_reason,
-    read_answer,
+    self, Extracted, KnownStatement, SaidMessage, Unusable, by_patterns, completed,
+    fallback_reason, marked, read_answer,
 };
 use companion_domain::ids::UserId;
 use companion_domain::prompt::PromptMessage;
@@ -45,8 +45,11 @@ impl Reextraction<'_> {
                 (Ok(extracted), "hybrid") if extracted.candidates.is_empty() => {
                     Ok(patterns(Some("nothing_found")))
                 }
-                (Ok(extracted), _) => Ok(Found {
-                    candidates: extracted.candidates,
+                (Ok(extracted), method) => Ok(Found {
+                    candidates: match method {
+                        "hybrid" => completed(extracted, messages).candidates,
+                        _ => marked(extracted, messages).candidates,
+                    },
                     method: "llm".to_owned(),
                     fallback: None,
                 }),

@@ -4,9 +4,10 @@ mod embed;
 mod extract;
 mod summarise;
 
+use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -23,7 +24,7 @@ use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt, StreamExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 use uuid::Uuid;
@@ -39,13 +40,62 @@ const RESTART_AFTER: Duration = Duration::from_secs(1);
 const FINISH_WITHIN: Duration = Duration::from_secs(2);
 /// How often it is looked whether a reply still runs.
 const REPLY_POLL: Duration = Duration::from_millis(100);
+/// Extractions at once, at the least: `EXTRACTION_CONCURRENCY` is for those that ask the LLM, and is
+/// kept where they do.
+const EXTRACT_CONCURRENCY: usize = 4;
 /// Embedding jobs at once: one is prepared while the model works on another.
 const EMBED_CONCURRENCY: usize = 2;
 
-/// A job needs what is not projected yet. It waits, and that is no failure of it.
-#[derive(Debug, thiserror::Error)]
-#[error("the projection is behind")]
-pub(crate) struct Behind;
+/// A job has to wait, and that is no failure of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Later {
+    /// It needs what is not projected yet.
+    #[error("the projection is behind")]
+    Behind,
+    /// Another job of the same user runs.
+    #[error("another job of the user runs")]
+    Busy,
+    /// It has had its turn, and goes behind the jobs of other users.
+    #[error("the jobs of others wait")]
+    OthersWait,
+}
+
+impl Later {
+    /// How long to wait, in seconds.
+    fn seconds(self) -> f64 {
+        match self {
+            Self::Behind => FIRST_RETRY_SECONDS,
+            Self::Busy => 0.3,
+            Self::OthersWait => 0.0,
+        }
+    }
+}
+
+/// Whose jobs run in this process: one at a time for each user, so that a user with much to be read
+/// holds no more than one place among those who wait.
+#[derive(Default)]
+pub(crate) struct Turns(Mutex<HashSet<UserId>>);
+
+impl Turns {
+    /// Takes the user's turn until the answer is dropped; nothing while another job has it.
+    pub(crate) fn take(&self, user: UserId) -> Option<Turn<'_>> {
+        let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        running.insert(user).then_some(Turn { turns: self, user })
+    }
+}
+
+/// A user's turn.
+pub(crate) struct Turn<'a> {
+    turns: &'a Turns,
+    user: UserId,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut running = self.turns.0.lock().unwrap_or_else(PoisonError::into_inner);
+        running.remove(&self.user);
+    }
+}
 
 /// Rings when jobs were inserted by this process.
 #[derive(Clone, Default)]
@@ -86,6 +136,10 @@ impl Bell {
 pub(crate) struct Context {
     core: Core,
     llm: Llm,
+    /// The requests to the LLM that may run at once.
+    llm_slots: Semaphore,
+    /// The users whose messages are being read.
+    turns: Turns,
     /// Names this process among the workers of a queue.
     process: Uuid,
     shutdown: CancellationToken,
@@ -121,23 +175,25 @@ pub(crate) fn queues(
     bell: &Bell,
     shutdown: &CancellationToken,
 ) -> Vec<Running> {
-    let extract_concurrency = core.config.extraction_concurrency;
+    let llm_slots = core.config.extraction_concurrency;
     let context = Arc::new(Context {
         core,
         llm,
+        llm_slots: Semaphore::new(llm_slots),
+        turns: Turns::default(),
         process: Uuid::now_v7(),
         shutdown: shutdown.clone(),
     });
     vec![
         Box::pin(work::<ExtractJob>(
             context.clone(),
-            extract_concurrency,
+            llm_slots.max(EXTRACT_CONCURRENCY),
             bell.clone(),
             shutdown.clone(),
         )),
         Box::pin(work::<SummariseJob>(
             context.clone(),
-            extract_concurrency,
+            llm_slots,
             bell.clone(),
             shutdown.clone(),
         )),
@@ -227,9 +283,9 @@ async fn perform<J: Job>(
         };
         let performed = performed.unwrap_or_else(|_| Err(anyhow::anyhow!("the job panicked")));
         let Err(error) = performed else { return Ok(()) };
-        if error.is::<Behind>() {
-            queue::postpone(&context.core.derived, &id.to_string(), FIRST_RETRY_SECONDS).await?;
-            return Err("the job waits for the projection".into());
+        if let Some(later) = error.downcast_ref::<Later>() {
+            queue::postpone(&context.core.derived, &id.to_string(), later.seconds()).await?;
+            return Err(format!("the job waits: {later}").into());
         }
         tracing::warn!(
             queue = J::QUEUE,

@@ -176,52 +176,97 @@ pub async fn extraction_state(
     .await
 }
 
-/// The memories, live or faded, that a statement may be about: the nearest ones, those of the same
-/// slot, those of the same words, and these others.
+/// A statement, or a message, whose memories are looked for.
+#[derive(Debug, Clone, Copy)]
+pub struct About<'a> {
+    /// The text.
+    pub statement: &'a str,
+    /// The slot that it fills.
+    pub subject: Option<&'a str>,
+    /// Its vector.
+    pub vector: &'a [f32],
+    /// Memories that are meant in any case, also those that hold no longer.
+    pub and: &'a [MemoryId],
+}
+
+/// The memories that statements may be about: the nearest ones, those of the same slot, those of the
+/// same words, and those that are named. Of the last two also those that hold no longer.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn related(
     connection: &mut PgConnection,
     user: UserId,
-    statement: &str,
-    subject: Option<&str>,
-    vector: &[f32],
-    and: &[MemoryId],
+    asked: &[About<'_>],
 ) -> Result<Vec<Known>, sqlx::Error> {
-    // Ids first: a row with its vector is 2 kB, too much to sort for all of a user's memories.
-    let mut chosen: Vec<Uuid> = sqlx::query_scalar(
-        "SELECT m.memory_id FROM memories m
-         JOIN vectors v ON v.user_id = m.user_id AND v.content_hash = m.content_hash
-         WHERE m.user_id = $1 AND m.state IN ('live', 'faded') ORDER BY v.embedding <=> $2 LIMIT $3",
-    )
-    .bind(user.0)
-    .bind(Pgvector::from(vector.to_vec()))
-    .bind(NEIGHBOURS)
-    .fetch_all(&mut *connection)
-    .await?;
-    chosen.extend(and.iter().map(|id| id.0));
+    if asked.is_empty() {
+        return Ok(Vec::new());
+    }
     #[derive(sqlx::FromRow)]
     struct Related {
         memory_id: Uuid,
         content: String,
+        kind: String,
+        state: String,
+        importance: f64,
+        explicit: bool,
         subject: Option<String>,
         sources: Json<Vec<Source>>,
+        occurred_at: Option<DateTime<Utc>>,
         told_at: DateTime<Utc>,
         embedding: Option<Pgvector>,
     }
+    // The vectors of a user are read once for all that is asked.
     let rows: Vec<Related> = sqlx::query_as(
-        "SELECT m.memory_id, m.content, m.subject, m.sources, m.told_at, v.embedding
+        "WITH live AS MATERIALIZED (
+             SELECT m.memory_id, v.embedding FROM memories m
+             JOIN vectors v ON v.user_id = m.user_id AND v.content_hash = m.content_hash
+             WHERE m.user_id = $1 AND m.state <> 'superseded'
+         ), near AS (
+             SELECT DISTINCT n.memory_id FROM unnest($2::vector[]) AS a (vector)
+             CROSS JOIN LATERAL (SELECT memory_id FROM live ORDER BY embedding <=> a.vector LIMIT $3) AS n
+         )
+         SELECT m.memory_id, m.content, m.kind, m.state, m.importance, m.explicit, m.subject, m.sources,
+                m.occurred_at, m.told_at, v.embedding
          FROM memories m LEFT JOIN vectors v ON v.user_id = m.user_id AND v.content_hash = m.content_hash
-         WHERE m.user_id = $1 AND m.state IN ('live', 'faded')
-           AND (m.memory_id = ANY($2) OR m.subject = $3 OR m.content_hash = $4 OR lower(m.content) = lower($5))
+         WHERE m.user_id = $1
+           AND (m.memory_id = ANY($4) OR m.content_hash = ANY($5)
+                OR m.state <> 'superseded' AND (m.memory_id IN (SELECT memory_id FROM near)
+                                                OR m.subject = ANY($6) OR lower(m.content) = ANY($7)))
          ORDER BY m.memory_id",
     )
     .bind(user.0)
-    .bind(chosen)
-    .bind(subject)
-    .bind(content_hash(statement))
-    .bind(statement)
+    .bind(
+        asked
+            .iter()
+            .map(|about| Pgvector::from(about.vector.to_vec()))
+            .collect::<Vec<_>>(),
+    )
+    .bind(NEIGHBOURS)
+    .bind(
+        asked
+            .iter()
+            .flat_map(|about| about.and.iter().map(|id| id.0))
+            .collect::<Vec<_>>(),
+    )
+    .bind(
+        asked
+            .iter()
+            .map(|about| content_hash(about.statement))
+            .collect::<Vec<_>>(),
+    )
+    .bind(
+        asked
+            .iter()
+            .filter_map(|about| about.subject)
+            .collect::<Vec<_>>(),
+    )
+    .bind(
+        asked
+            .iter()
+            .map(|about| about.statement.to_lowercase())
+            .collect::<Vec<_>>(),
+    )
     .fetch_all(connection)
     .await?;
     Ok(rows
@@ -229,9 +274,14 @@ pub async fn related(
         .map(|row| Known {
             id: MemoryId(row.memory_id),
             content: row.content,
+            kind: MemoryKind::parse(&row.kind).unwrap_or(MemoryKind::Fact),
+            importance: row.importance,
+            explicit: row.explicit,
             subject: row.subject,
             sources: row.sources.0,
+            occurred_at: row.occurred_at,
             told_at: row.told_at,
+            closed: row.state == "superseded",
             vector: row
                 .embedding
                 .map(|vector| vector.to_vec())

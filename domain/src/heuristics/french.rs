@@ -1,30 +1,23 @@
-//! The plainest statements in German, Spanish and French: names, homes, likes.
+//! The plainest statements in French: names, homes, likes.
 
 use super::{Finding, objects, patterns, reading, wording};
 use crate::memory::MemoryKind;
 
 patterns! {
-    HINT = r"(?i)\b(?:ich|mein|je|j'|m'appelle|llamo|nombre|vivo|gusta|encanta|soy)\b|j'";
+    HINT = r"(?i)\b(?:je|m'appelle|mon nom)\b|j'";
     NAME = concat!(
-        r"(?i)(?:^|[,.!] ?|\bund )(?:ich hei(?:ß|ss)e|mein name ist|me llamo|mi nombre es|",
-        r"je m'appelle|mon nom est) ([\pL'-]+(?: (?-i:\p{Lu})[\pL'-]+){0,2})",
+        r"(?i)(?:^|[,.!] ?|\bet )(?:je m'appelle|mon nom est) ",
+        r"([\pL'-]+(?: (?-i:\p{Lu})[\pL'-]+){0,2})",
     );
     HOME = concat!(
-        r"(?i)(?:^|[,.!] ?|\bund |\by |\bet |\bich |\bje )(?:ich wohne in|ich lebe in|",
-        r"wohne in|vivo en|j'habite (?:à|a|en|au)|je vis (?:à|en|",
-        r"au)) ((?-i:\p{Lu})[\pL'-]+(?: (?:de |del )?(?-i:\p{Lu})[\pL'-]+)?)",
+        r"(?i)(?:^|[,.!] ?|\bet |\bje )(?:j'habite (?:à|a|en|au)|je vis (?:à|en|au)) ",
+        r"((?-i:\p{Lu})[\pL'-]+(?: (?:de |del )?(?-i:\p{Lu})[\pL'-]+)?)",
     );
-    LIKE = concat!(
-        r"(?i)(?:^|[,.!] ?|\bund |\by |\bet )(?:ich (?:liebe|mag)|me gustan?|me encantan?|",
-        r"j'aime(?: beaucoup)?|j'adore) ([\pL' -]{3,40})$",
-    );
-    OTHER_LIKE = concat!(
-        r"(?i)^(?:dich|dir|sie|ihn|es|das|te|tu|vous|toi|ça|cela|esto|eso|nicht|pas|mucho|",
-        r"beaucoup|bien|bien ça)\b",
-    );
+    LIKE = r"(?i)(?:^|[,.!] ?|\bet )(?:j'aime(?: beaucoup)?|j'adore) ([\pL' -]{3,40})$";
+    OTHER_LIKE = r"(?i)^(?:te|tu|vous|toi|ça|cela|pas|beaucoup|bien|bien ça)\b";
 }
 
-/// What a message in one of these languages states; the content keeps the user's words.
+/// What a French message states; the content keeps the user's words.
 pub(super) fn find(message: &str) -> Vec<Finding> {
     if !HINT.is_match(message) {
         return Vec::new();
@@ -48,7 +41,7 @@ pub(super) fn find(message: &str) -> Vec<Finding> {
             found.push(Finding::fact(0.8, format!("User lives in {}", &home[1])).about("home"));
         }
         if let Some(like) = LIKE.captures(text) {
-            let what = objects::object(like[1].split(" und ich ").next().unwrap_or(&like[1]));
+            let what = objects::object(&like[1]);
             if let Some(what) = what.filter(|what| !OTHER_LIKE.is_match(what)) {
                 found.push(Finding::new(
                     MemoryKind::Preference,

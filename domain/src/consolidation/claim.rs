@@ -1,0 +1,235 @@
+//! What a statement claims, whatever its words: by that the same fact is known again, a fact with more
+//! to it, and the opposite of a fact. No model is asked, so the answer is the same for ever.
+
+use chrono::{DateTime, Utc};
+
+use crate::{heuristics, text};
+
+/// What a statement claims.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Claim {
+    /// The words that carry it, in order, each in one spelling for all that mean the same.
+    words: Vec<String>,
+    /// Whether it denies them.
+    negative: bool,
+    /// The names and numbers among them, sorted.
+    names: Vec<String>,
+}
+
+/// Words that change nothing.
+#[rustfmt::skip]
+const EMPTY: &[&str] = &[
+    "a", "an", "the", "user", "users", "usuario", "nutzer", "their", "his", "her", "very", "really", "also",
+    "currently", "now", "still", "that", "any", "to", "do", "does", "ein", "eine", "einen", "sehr", "jetzt",
+    "un", "una", "el", "la", "los", "las", "muy", "ahora", "ihr", "ihre", "sein", "seine", "s",
+];
+
+/// Words that deny what stands beside them.
+#[rustfmt::skip]
+const NEGATIONS: &[&str] = &[
+    "not", "no", "never", "without", "cannot", "dont", "doesnt", "didnt", "isnt", "arent", "wasnt", "werent",
+    "hasnt", "havent", "cant", "couldnt", "wont", "wouldnt", "shouldnt", "nicht", "kein", "keine", "keinen",
+    "keinem", "nie", "niemals", "nunca", "jamás",
+];
+
+/// Words that say that it was otherwise before; what they deny is denied by another word.
+const NO_MORE: &[&str] = &["longer", "anymore", "mehr", "ya"];
+
+/// Words on the left claim what the one on the right claims; `!` denies it.
+#[rustfmt::skip]
+const MEANINGS: &[(&str, &str)] = &[
+    ("likes", "like"), ("like", "like"), ("loves", "like"), ("love", "like"), ("adores", "like"), ("enjoys", "like"),
+    ("enjoy", "like"), ("adore", "like"), ("hates", "!like"), ("hate", "!like"), ("dislikes", "!like"),
+    ("dislike", "!like"), ("detests", "!like"), ("loathes", "!like"), ("despises", "!like"),
+    ("has", "have"), ("have", "have"), ("owns", "have"), ("own", "have"), ("is", "be"), ("are", "be"), ("be", "be"),
+    ("named", "called"), ("name", "called"), ("names", "called"), ("lives", "live"), ("live", "live"), ("resides", "live"),
+    ("works", "work"), ("work", "work"), ("employed", "work"), ("kids", "children"), ("mom", "mother"), ("mum", "mother"),
+    ("dad", "father"), ("mag", "like"), ("liebt", "like"), ("hasst", "!like"), ("lebt", "wohnt"), ("gusta", "like"),
+    ("encanta", "like"), ("gustan", "like"), ("encantan", "like"), ("odia", "!like"), ("adora", "like"), ("ama", "like"),
+];
+
+/// Words that begin what is added to a fact without making it another.
+#[rustfmt::skip]
+const ADDING: &[&str] = &[
+    "called", "with", "in", "at", "from", "since", "for", "who", "which", "whose", "because", "as", "on", "near",
+    "by", "namens", "mit", "aus", "seit", "bei", "als", "heißt", "llamado", "llamada", "que", "con", "desde", "en",
+    "como",
+];
+
+impl Claim {
+    pub(super) fn of(statement: &str) -> Self {
+        let statement = heuristics::without_date(statement).replace("can't stand", "hates");
+        let mut claim = Self {
+            words: Vec::new(),
+            negative: false,
+            names: names(&statement),
+        };
+        for word in text::words(&statement) {
+            let word = word.as_str();
+            if NEGATIONS.contains(&word) {
+                claim.negative = !claim.negative;
+            } else if !EMPTY.contains(&word) && !NO_MORE.contains(&word) {
+                let meant = MEANINGS
+                    .iter()
+                    .find(|(said, _)| *said == word)
+                    .map(|(_, meant)| *meant);
+                match meant.map(|meant| (meant, meant.strip_prefix('!'))) {
+                    Some((_, Some(denied))) => {
+                        claim.negative = !claim.negative;
+                        claim.words.push(denied.to_owned());
+                    }
+                    Some((meant, None)) => claim.words.push(meant.to_owned()),
+                    None => claim.words.push(text::stem(word)),
+                }
+            }
+        }
+        claim
+    }
+
+    /// Whether two statements claim the same.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        !self.words.is_empty() && self.words == other.words && self.negative == other.negative
+    }
+
+    /// Whether one statement denies what the other claims.
+    pub(super) fn denies(&self, other: &Self) -> bool {
+        !self.words.is_empty() && self.words == other.words && self.negative != other.negative
+    }
+
+    /// Whether this statement claims what the other does, and more: "has a dog named Rex" and "has a
+    /// dog".
+    pub(super) fn adds_to(&self, other: &Self) -> bool {
+        let Some(added) = self.words.strip_prefix(other.words.as_slice()) else {
+            return false;
+        };
+        other.words.len() >= 2
+            && self.negative == other.negative
+            && added
+                .first()
+                .is_some_and(|first| ADDING.contains(&first.as_str()))
+    }
+
+    /// Whether a statement that fills the same slot gives it the same value, with more to it: "lives in
+    /// Lisbon" and "has lived in Lisbon since 2018".
+    pub(super) fn has_names_of(&self, other: &Self) -> bool {
+        !other.names.is_empty()
+            && self.negative == other.negative
+            && other.names.iter().all(|name| self.names.contains(name))
+    }
+
+    /// Whether both have the same names and numbers, and both or neither deny.
+    pub(super) fn could_be(&self, other: &Self) -> bool {
+        self.names == other.names && self.negative == other.negative
+    }
+}
+
+/// The words of a statement that name or count something, sorted: capitalised or with a digit. The
+/// first word is capitalised anyway, so it doesn't count.
+fn names(statement: &str) -> Vec<String> {
+    let mut names: Vec<String> = statement
+        .split_whitespace()
+        .skip(1)
+        .filter(|word| word.chars().any(|c| c.is_uppercase() || c.is_ascii_digit()))
+        .map(text::normal_form)
+        .collect();
+    names.sort_unstable();
+    names
+}
+
+/// Whether two things may have happened on the same day, as far as they are dated: what is dated and
+/// what is not are two.
+pub(super) fn same_day(a: Option<DateTime<Utc>>, b: Option<DateTime<Utc>>) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => (a - b).abs() < chrono::Duration::hours(20),
+        (None, None) => true,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claims(a: &str, b: &str) -> (Claim, Claim) {
+        (Claim::of(a), Claim::of(b))
+    }
+
+    #[test]
+    fn the_same_fact_is_known_in_other_words() {
+        for (a, b) in [
+            ("User loves tea", "User likes tea"),
+            ("User has a dog named Rex", "User owns a dog called Rex"),
+            ("User doesn't like tea", "User dislikes tea"),
+            ("User no longer likes tea", "User does not like tea"),
+            ("User liebt Kaffee", "User mag Kaffee"),
+            ("A User le gusta el café", "A User le encanta el café"),
+            ("User ran a marathon (on 2026-05-08)", "User ran a marathon"),
+        ] {
+            let (a_claim, b_claim) = claims(a, b);
+            assert!(a_claim.is(&b_claim), "{a}: {b}");
+        }
+    }
+
+    #[test]
+    fn what_is_another_fact_is_no_same_claim() {
+        for (a, b) in [
+            ("User has a dog", "User is a dog"),
+            (
+                "User prefers tea over coffee",
+                "User prefers coffee over tea",
+            ),
+            ("User has a dog named Rex", "User has a dog named Max"),
+            ("User has 2 children", "User has 3 children"),
+            ("User likes tea", "User likes green tea"),
+        ] {
+            let (a_claim, b_claim) = claims(a, b);
+            assert!(
+                !a_claim.is(&b_claim) && !a_claim.denies(&b_claim),
+                "{a}: {b}"
+            );
+            assert!(
+                !a_claim.adds_to(&b_claim) && !b_claim.adds_to(&a_claim),
+                "{a}: {b}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_opposite_is_seen() {
+        for (a, b) in [
+            ("User likes tea", "User doesn't like tea"),
+            ("User loves tea", "User hates tea"),
+            ("User works at Acme", "User no longer works at Acme"),
+            ("User raucht", "User raucht nicht mehr"),
+            ("A User le gusta el café", "A User ya no le gusta el café"),
+        ] {
+            let (a_claim, b_claim) = claims(a, b);
+            assert!(
+                a_claim.denies(&b_claim) && b_claim.denies(&a_claim),
+                "{a}: {b}"
+            );
+        }
+    }
+
+    #[test]
+    fn more_of_the_same_fact_is_seen() {
+        for (more, less) in [
+            ("User has a dog named Rex", "User has a dog"),
+            ("User works at Acme as a nurse", "User works at Acme"),
+            ("User hat einen Hund namens Rex", "User hat einen Hund"),
+        ] {
+            let (more_claim, less_claim) = claims(more, less);
+            assert!(more_claim.adds_to(&less_claim), "{more}");
+            assert!(!less_claim.adds_to(&more_claim), "{less}");
+        }
+        for (more, less) in [
+            ("User runs a bakery", "User runs"),
+            ("User lives in Porto Alegre", "User lives in Porto"),
+            ("User has a cat allergy", "User has a cat"),
+            ("User has a dog and a cat", "User has a dog"),
+        ] {
+            let (more_claim, less_claim) = claims(more, less);
+            assert!(!more_claim.adds_to(&less_claim), "{more}");
+        }
+    }
+}

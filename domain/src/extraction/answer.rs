@@ -1,0 +1,414 @@
+//! Reads the LLM's answer, however it is wrapped or broken, and keeps what can be believed of it.
+
+use chrono::{DateTime, Datelike, NaiveDate, TimeZone, Utc};
+use chrono_tz::Tz;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::evidence::Evidence;
+use super::{Candidate, Extracted, KnownStatement, MAX_STATEMENTS, SaidMessage};
+use crate::events::FailureReason;
+use crate::heuristics;
+use crate::memory::{MemoryKind, clamp_importance};
+
+/// The longest statement that is believed, in characters.
+const MAX_STATEMENT: usize = 2_000;
+
+/// An answer of the LLM that can't be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unusable {
+    /// There is no JSON in it.
+    #[error("the answer is not JSON")]
+    NotJson,
+    /// The JSON has no list of memories.
+    #[error("the answer has no list of memories")]
+    NoList,
+    /// The answer was cut off at the token limit.
+    #[error("the answer was cut off")]
+    CutOff,
+}
+
+/// Why the LLM's arm gave nothing, as it is stored.
+pub fn fallback_reason(failure: Result<FailureReason, Unusable>) -> &'static str {
+    match failure {
+        Ok(reason) => reason.code(),
+        Err(Unusable::NotJson) => "not_json",
+        Err(Unusable::NoList) => "no_list",
+        Err(Unusable::CutOff) => "cut_off",
+    }
+}
+
+/// One statement as the LLM answers it. Tolerant: models leave fields out and rename them.
+#[derive(Debug, Deserialize)]
+struct Answered {
+    #[serde(alias = "content", alias = "text", alias = "fact", alias = "memory")]
+    statement: String,
+    #[serde(default, alias = "type")]
+    kind: Option<String>,
+    #[serde(default)]
+    importance: Option<f64>,
+    #[serde(default, alias = "sources")]
+    messages: Vec<usize>,
+    #[serde(default, alias = "occurred_at")]
+    happened_on: Option<String>,
+    #[serde(default)]
+    replaces: Vec<usize>,
+}
+
+/// Reads an answer of the LLM and keeps what can be believed.
+///
+/// # Errors
+/// [`Unusable`] when the answer as a whole makes no sense; single statements that make none are
+/// left out and counted.
+pub fn read_answer(
+    answer: &str,
+    messages: &[SaidMessage],
+    known: &[KnownStatement],
+) -> Result<Extracted, Unusable> {
+    let items = items(answer)?;
+    let evidence = Evidence::of(messages, known);
+    let mut extracted = Extracted::default();
+    for item in items {
+        let kept = if extracted.candidates.len() >= MAX_STATEMENTS {
+            Err("too many")
+        } else {
+            believe(item, messages, known, &evidence)
+        };
+        match kept {
+            Ok(candidate) => extracted.candidates.push(candidate),
+            Err(reason) => *extracted.left_out.entry(reason).or_default() += 1,
+        }
+    }
+    Ok(extracted)
+}
+
+fn believe(
+    item: Value,
+    messages: &[SaidMessage],
+    known: &[KnownStatement],
+    evidence: &Evidence,
+) -> Result<Candidate, &'static str> {
+    let answered = match item {
+        Value::String(statement) => serde_json::json!({ "statement": statement }),
+        item => item,
+    };
+    let answered = Answered::deserialize(answered).map_err(|_| "not understood")?;
+    let content = heuristics::about_the_user(&answered.statement);
+    if content.is_empty() || content.contains('\0') {
+        return Err("empty");
+    }
+    if content.chars().count() > MAX_STATEMENT {
+        return Err("too long");
+    }
+    if content.ends_with('?') {
+        return Err("a question");
+    }
+    if heuristics::is_about_the_talk(&content) {
+        return Err("about the conversation");
+    }
+    // With one message there is no doubt which one is meant, whatever number the model wrote.
+    let named: Vec<usize> = match messages {
+        [_] => vec![0],
+        _ => (0..messages.len())
+            .filter(|at| answered.messages.contains(&(at + 1)))
+            .collect(),
+    };
+    let sources: Vec<&SaidMessage> = evidence
+        .bearing_out(&content, &named)?
+        .into_iter()
+        .filter_map(|at| messages.get(at))
+        .collect();
+    let Some(last) = sources.iter().max_by_key(|source| source.at) else {
+        return Err("no evidence in the messages");
+    };
+    let reading = heuristics::read_statement(&content);
+    Ok(Candidate {
+        kind: answered
+            .kind
+            .as_deref()
+            .and_then(|kind| MemoryKind::parse(&kind.to_lowercase()))
+            .unwrap_or(MemoryKind::Fact),
+        importance: clamp_importance(answered.importance.unwrap_or(f64::NAN)),
+        explicit: false,
+        sources: sources.iter().map(|source| source.id).collect(),
+        said_at: last.at,
+        occurred_at: answered
+            .happened_on
+            .as_deref()
+            .and_then(|date| noon(date, last.zone)),
+        subject: reading.subject,
+        negates: reading.negates,
+        replaces: answered
+            .replaces
+            .iter()
+            .filter_map(|n| n.checked_sub(1).and_then(|n| known.get(n)))
+            .map(|known| known.id)
+            .collect(),
+        by_patterns: false,
+        content,
+    })
+}
+
+/// Noon of a date in the user's zone: the day is right in every neighbouring zone too.
+fn noon(date: &str, zone: Tz) -> Option<DateTime<Utc>> {
+    let day = NaiveDate::parse_from_str(date.get(..10)?, "%Y-%m-%d").ok()?;
+    // What an LLM makes up may lie where PostgreSQL has no time.
+    if !(1..=9999).contains(&day.year()) {
+        return None;
+    }
+    let noon = zone
+        .from_local_datetime(&day.and_hms_opt(12, 0, 0)?)
+        .earliest()?;
+    Some(noon.with_timezone(&Utc))
+}
+
+/// The items of the list that an answer holds. Models wrap it in prose, thoughts and code fences,
+/// repeat the schema before it, leave commas behind, and lose the end.
+fn items(answer: &str) -> Result<Vec<Value>, Unusable> {
+    let answer = without_thoughts(answer);
+    let mut seen_json = false;
+    for text in [answer.to_owned(), mended(answer)] {
+        for value in values(&text) {
+            seen_json = true;
+            if let Some(list) = list(value) {
+                return Ok(list);
+            }
+        }
+    }
+    // The list's end is lost: what is complete of it counts.
+    let mended = mended(answer);
+    let whole: Vec<Value> = values(&mended)
+        .filter(|value| Answered::deserialize(value).is_ok())
+        .collect();
+    if !whole.is_empty() {
+        return Ok(whole);
+    }
+    Err(if seen_json {
+        Unusable::NoList
+    } else {
+        Unusable::NotJson
+    })
+}
+
+fn list(value: Value) -> Option<Vec<Value>> {
+    let is_item = |item: &Value| item.is_object() || item.is_string();
+    match value {
+        Value::Array(list) if list.iter().all(is_item) => Some(list),
+        Value::Object(mut object) => {
+            ["memories", "facts"]
+                .iter()
+                .find_map(|name| match object.remove(*name) {
+                    Some(Value::Array(list)) => Some(list),
+                    _ => None,
+                })
+        }
+        _ => None,
+    }
+}
+
+/// The JSON objects and arrays in a text, those that begin first first, and of one that is broken
+/// those inside it.
+fn values(text: &str) -> impl Iterator<Item = Value> + '_ {
+    let mut from = 0;
+    let mut starts = 0;
+    std::iter::from_fn(move || {
+        while starts < 200 {
+            let start = from + text.get(from..)?.find(['{', '['])?;
+            starts += 1;
+            let mut stream =
+                serde_json::Deserializer::from_str(&text[start..]).into_iter::<Value>();
+            match stream.next() {
+                Some(Ok(value)) => {
+                    from = start + stream.byte_offset();
+                    return Some(value);
+                }
+                _ => from = start + 1,
+            }
+        }
+        None
+    })
+}
+
+/// What a reasoning model says after it has thought.
+fn without_thoughts(answer: &str) -> &str {
+    answer
+        .rsplit_once("</think>")
+        .map_or(answer, |(_, said)| said)
+}
+
+/// The text with what models write where JSON has no room for it: commas before a closing bracket,
+/// line breaks inside strings, the constants of other languages.
+fn mended(text: &str) -> String {
+    let mut mended = String::with_capacity(text.len());
+    let (mut in_string, mut escaped) = (false, false);
+    for (at, c) in text.char_indices() {
+        if in_string {
+            match c {
+                '\n' if !escaped => mended.push_str("\\n"),
+                c => mended.push(c),
+            }
+            in_string = escaped || c != '"';
+            escaped = c == '\\' && !escaped;
+            continue;
+        }
+        match c {
+            '"' => in_string = true,
+            ',' if text[at + 1..].trim_start().starts_with(['}', ']']) => continue,
+            _ => {}
+        }
+        mended.push(c);
+    }
+    for (theirs, ours) in [
+        (": None", ": null"),
+        (": True", ": true"),
+        (": False", ": false"),
+    ] {
+        mended = mended.replace(theirs, ours);
+    }
+    mended
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{MemoryId, MessageId, derived};
+
+    fn said(content: &str) -> SaidMessage {
+        SaidMessage {
+            id: MessageId(derived(&[content])),
+            content: content.to_owned(),
+            at: DateTime::from_timestamp(1_760_000_000, 0).expect("in range"),
+            zone: Tz::UTC,
+        }
+    }
+
+    fn one(answer: &str, messages: &[SaidMessage]) -> Extracted {
+        read_answer(answer, messages, &[]).expect("usable")
+    }
+
+    #[test]
+    fn a_statement_with_evidence_is_believed() {
+        let messages = [said("hi"), said("my sister Anna lives in Porto")];
+        let answer = r#"{"memories":[{"statement":"User's sister Anna lives in Porto","kind":"fact",
+            "importance":7,"messages":[2],"happened_on":null,"replaces":[]}]}"#;
+        let extracted = one(answer, &messages);
+        assert_eq!(extracted.candidates[0].sources, [messages[1].id]);
+        assert_eq!(extracted.candidates[0].importance, 1.0);
+    }
+
+    #[test]
+    fn json_is_found_however_it_is_wrapped_or_broken() {
+        let messages = [said("I love tea and I have a dog")];
+        for (answer, count) in [
+            (
+                "Sure! Here:\n```json\n{\"facts\": [{\"fact\": \"User loves tea\"}]}\n```",
+                1,
+            ),
+            (
+                "<think>{\"memories\": [\"User is a pilot\"]}</think>{\"memories\":[\"User loves tea\"]}",
+                1,
+            ),
+            (
+                "{\"memories\":[{\"statement\":\"User loves tea\",},{\"statement\":\"User has a dog\"},],}",
+                2,
+            ),
+            (
+                "{\"memories\":[{\"statement\":\"User loves tea\"},{\"statement\":\"User ha",
+                1,
+            ),
+            (
+                "{\"statement\":\"User loves tea\"}\n{\"statement\":\"User has a dog\"}",
+                2,
+            ),
+            (
+                "{\"memories\":[{\"statement\":\"User loves\ntea\", \"happened_on\": None}]}",
+                1,
+            ),
+            ("[\"User loves tea\", \"User has a dog\"]", 2),
+        ] {
+            assert_eq!(one(answer, &messages).candidates.len(), count, "{answer}");
+        }
+    }
+
+    #[test]
+    fn an_answer_without_a_list_is_unusable() {
+        let messages = [said("I love tea")];
+        for (answer, why) in [
+            ("I can't do that", Unusable::NotJson),
+            ("{\"memories\": \"none\"}", Unusable::NoList),
+            ("{\"memories\":[{\"statement\":", Unusable::NotJson),
+        ] {
+            let read = read_answer(answer, &messages, &[]);
+            assert_eq!(read, Err(why), "{answer}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_repeats_the_schema_gives_nothing() {
+        let messages = [said("I love tea")];
+        let echoed = super::super::schema().to_string();
+        assert!(read_answer(&echoed, &messages, &[]).is_err());
+        let then = format!("{echoed}\n{{\"memories\":[\"User loves tea\"]}}");
+        assert_eq!(one(&then, &messages).candidates.len(), 1);
+    }
+
+    #[test]
+    fn an_empty_list_is_an_answer() {
+        assert_eq!(
+            one("{\"memories\":[]}", &[said("hello")]),
+            Extracted::default()
+        );
+    }
+
+    #[test]
+    fn a_statement_in_another_script_finds_its_evidence() {
+        let messages = [said("我住在北京")];
+        let extracted = one(r#"{"memories":[{"statement":"用户住在北京"}]}"#, &messages);
+        assert_eq!(extracted.candidates.len(), 1);
+    }
+
+    #[test]
+    fn what_is_no_fact_about_the_user_is_left_out_and_counted() {
+        let messages = [
+            said("I had soup today"),
+            said("What is the capital of Peru?"),
+        ];
+        for (statement, why) in [
+            ("User is a pilot", "no evidence in the messages"),
+            (
+                "User asked for the capital of Peru",
+                "about the conversation",
+            ),
+            ("Does the user like soup?", "a question"),
+            ("", "empty"),
+        ] {
+            let answer =
+                serde_json::json!({"memories": [{"statement": statement, "messages": [1, 2]}]});
+            let extracted = one(&answer.to_string(), &messages);
+            assert!(extracted.candidates.is_empty(), "{statement}");
+            assert_eq!(extracted.left_out.get(why), Some(&1), "{statement}");
+        }
+    }
+
+    #[test]
+    fn a_known_fact_that_is_repeated_is_left_out() {
+        let known = [KnownStatement {
+            id: MemoryId(derived(&["k"])),
+            content: "User has a greyhound called Biscuit".to_owned(),
+        }];
+        let answer = r#"{"memories":["User has a greyhound called Biscuit"]}"#;
+        let echo = read_answer(answer, &[said("Biscuit ate my shoe")], &known).expect("usable");
+        assert_eq!(echo.left_out.get("an echo of what is known"), Some(&1));
+        let again = [said("My greyhound is called Biscuit")];
+        let again = read_answer(answer, &again, &known).expect("usable");
+        assert_eq!(again.candidates.len(), 1, "told again");
+    }
+
+    #[test]
+    fn the_slot_of_a_statement_is_seen_by_code() {
+        let messages = [said("I live in Porto now")];
+        let found = one(r#"{"memories":["The user lives in Porto"]}"#, &messages).candidates;
+        assert_eq!(found[0].content, "User lives in Porto");
+        assert_eq!(found[0].subject.as_deref(), Some("home"));
+    }
+}
