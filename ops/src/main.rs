@@ -2,6 +2,7 @@
 
 mod apikey;
 mod backup;
+mod bench;
 mod chat;
 mod check;
 mod disk;
@@ -77,6 +78,9 @@ enum Command {
     Restore(restore::Options),
     /// Put another master key in the place of the present one
     RotateMasterKey(rotate::Options),
+    /// Measure how good the engine is, on labelled sets
+    #[command(subcommand)]
+    Bench(bench::Command),
     /// Try a deployed service from outside and say what fails
     Check(check::Options),
     /// Print a token for a user; with --scope admin this makes the first admin
@@ -107,6 +111,7 @@ async fn main() -> ExitCode {
         Command::Backup(options) => backup::run(options).await,
         Command::Restore(options) => restore::run(options).await,
         Command::RotateMasterKey(options) => rotate::run(options).await,
+        Command::Bench(command) => bench::run(command).await.map(done),
         Command::Check(options) => check::run(options).await.map(|well| {
             if well {
                 ExitCode::SUCCESS

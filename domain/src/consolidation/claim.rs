@@ -42,7 +42,7 @@ const MEANINGS: &[(&str, &str)] = &[
     ("enjoy", "like"), ("adore", "like"), ("hates", "!like"), ("hate", "!like"), ("dislikes", "!like"),
     ("dislike", "!like"), ("detests", "!like"), ("loathes", "!like"), ("despises", "!like"),
     ("has", "have"), ("have", "have"), ("owns", "have"), ("own", "have"), ("is", "be"), ("are", "be"), ("be", "be"),
-    ("named", "called"), ("name", "called"), ("names", "called"), ("lives", "live"), ("live", "live"), ("resides", "live"),
+    ("called", "called"), ("named", "called"), ("name", "called"), ("names", "called"), ("lives", "live"), ("live", "live"), ("resides", "live"),
     ("works", "work"), ("work", "work"), ("employed", "work"), ("kids", "children"), ("mom", "mother"), ("mum", "mother"),
     ("dad", "father"), ("mag", "like"), ("liebt", "like"), ("hasst", "!like"), ("lebt", "wohnt"), ("gusta", "like"),
     ("encanta", "like"), ("gustan", "like"), ("encantan", "like"), ("odia", "!like"), ("adora", "like"), ("ama", "like"),
@@ -79,6 +79,7 @@ impl Claim {
                         claim.words.push(denied.to_owned());
                     }
                     Some((meant, None)) => claim.words.push(meant.to_owned()),
+                    None if ADDING.contains(&word) => claim.words.push(word.to_owned()),
                     None => claim.words.push(text::stem(word)),
                 }
             }

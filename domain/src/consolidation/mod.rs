@@ -146,7 +146,7 @@ impl Book {
             return self.leave_out("known from the same message");
         }
         let claim = Claim::of(&candidate.content);
-        match self.same(&candidate, &claim, &vector) {
+        match self.same(&candidate, &claim, &vector, &sources) {
             Some(Same::Told(at, reason)) => self.reinforce(at, &candidate, sources, reason),
             Some(Same::Enriched(at)) => self.enrich(at, candidate, claim, vector, sources),
             None => self.record(id, candidate, claim, vector, sources),
@@ -169,13 +169,23 @@ impl Book {
         pages.filter(|(_, page)| !page.known.closed)
     }
 
-    /// The memory that already states the fact, and how that is seen; of several the one told last.
-    fn same(&self, candidate: &Candidate, claim: &Claim, vector: &[f32]) -> Option<Same> {
+    /// The memory that already states the fact, and how that is seen; of several the one that rests on
+    /// the same messages, else the one told last.
+    fn same(
+        &self,
+        candidate: &Candidate,
+        claim: &Claim,
+        vector: &[f32],
+        sources: &[Source],
+    ) -> Option<Same> {
         let form = text::normal_form(&candidate.content);
         let last = |is: &dyn Fn(&Page) -> bool| {
             let pages = self.live().filter(|(_, page)| is(page));
             pages
-                .max_by_key(|(_, page)| (page.known.told_at, page.known.id))
+                .max_by_key(|(_, Page { known, .. })| {
+                    let was_read = sources.iter().all(|s| known.sources.contains(s));
+                    (was_read, known.told_at, known.id)
+                })
                 .map(|(at, _)| at)
         };
         let on_that_day = |page: &Page| same_day(candidate.occurred_at, page.known.occurred_at);
@@ -306,9 +316,12 @@ impl Book {
             .occurred_at
             .unwrap_or(candidate.said_at)
             .min(candidate.said_at);
+        // What holds no longer counts too when it was told later: it is what ended the candidate.
         let contradicted: Vec<(MemoryId, DateTime<Utc>, &'static str)> = self
-            .live()
-            .filter_map(|(_, page)| {
+            .pages
+            .iter()
+            .filter(|page| !page.known.closed || page.known.told_at > candidate.said_at)
+            .filter_map(|page| {
                 let why = contradiction(&candidate, &claim, &vector, page)?;
                 Some((page.known.id, page.known.told_at, why))
             })
@@ -348,18 +361,19 @@ impl Book {
             vector,
         };
         self.pages.push(Page { known, claim });
+        let (newer, older): (Vec<_>, Vec<_>) = contradicted
+            .into_iter()
+            .partition(|(_, told_at, _)| *told_at > candidate.said_at);
+        for (other, _, why) in older {
+            self.supersede(other, Some(id), candidate.said_at, sources.clone(), why);
+        }
         // A statement that was told before what it contradicts (messages read out of order) is the
         // one that no longer holds.
-        let newer = contradicted
-            .iter()
-            .filter(|(_, told_at, _)| *told_at > candidate.said_at)
-            .min_by_key(|(other, told_at, _)| (*told_at, *other))
-            .copied();
+        let newer = newer
+            .into_iter()
+            .min_by_key(|(id, told_at, _)| (*told_at, *id));
         if let Some((other, since, why)) = newer {
-            return self.supersede(id, Some(other), since, sources, why);
-        }
-        for (other, _, why) in contradicted {
-            self.supersede(other, Some(id), candidate.said_at, sources.clone(), why);
+            self.supersede(id, Some(other), since, sources, why);
         }
     }
 

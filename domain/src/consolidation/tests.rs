@@ -2,9 +2,12 @@
 
 #![allow(clippy::expect_used, reason = "a test may panic")]
 
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
 use super::*;
 use crate::ids::MessageId;
-use crate::memory::MemoryKind;
 
 fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(seconds, 0).expect("in range")
@@ -146,4 +149,218 @@ fn what_is_over_is_closed() {
         events,
         ["MemoryRecorded", "MemoryRecorded", "MemorySuperseded"]
     );
+}
+
+#[test]
+fn a_fact_with_more_to_it_is_revised_and_names_its_messages() {
+    let ids = (UserId(derived(&["u"])), ConversationId(derived(&["c"])));
+    let told = vec![
+        (found("User has a dog", "m1", 1), vec![]),
+        (found("User has a dog named Rex", "m2", 2), vec![]),
+        (found("User has a dog", "m3", 3), vec![]),
+    ];
+    let events = consolidate(ids.0, ids.1, told, Vec::new()).events;
+    let [Event::MemoryRecorded(first), Event::MemoryRevised(revised), Event::MemoryReinforced(again)] = events.as_slice()
+    else {
+        panic!("{events:?}")
+    };
+    assert_eq!(revised.content.as_deref(), Some("User has a dog named Rex"));
+    assert_eq!(revised.sources[0].message_id, MessageId(derived(&["m2"])));
+    assert_eq!((revised.memory_id, again.memory_id), (first.memory_id, first.memory_id));
+}
+
+#[test]
+fn the_same_slot_with_the_same_value_is_the_same_fact() {
+    let mut lives = found("User lives in Lisbon", "m1", 1);
+    lives.subject = Some("home".to_owned());
+    let mut since = found("User has lived in Lisbon since 2018", "m2", 2);
+    since.subject = Some("home".to_owned());
+    let events = decide(vec![(lives, vec![]), (since, vec![])]);
+    assert_eq!(events, ["MemoryRecorded", "MemoryRevised"]);
+}
+
+#[test]
+fn the_opposite_closes_what_was_said_before() {
+    for (before, after) in [
+        ("User likes tea", "User doesn't like tea"),
+        ("User loves tea", "User hates tea"),
+        ("User raucht", "User raucht nicht mehr"),
+    ] {
+        let events = decide(vec![(found(before, "m1", 1), vec![]), (found(after, "m2", 2), vec![])]);
+        assert_eq!(events, ["MemoryRecorded", "MemoryRecorded", "MemorySuperseded"], "{after}");
+    }
+}
+
+#[test]
+fn what_is_told_as_more_important_becomes_so() {
+    let mut asked = found("User likes tea", "m2", 2);
+    (asked.explicit, asked.importance) = (true, 0.9);
+    let ids = (UserId(derived(&["u"])), ConversationId(derived(&["c"])));
+    let told = vec![(found("User likes tea", "m1", 1), vec![]), (asked, vec![]), (found("User likes tea", "m3", 3), vec![])];
+    let events = consolidate(ids.0, ids.1, told, Vec::new()).events;
+    let [_, Event::MemoryRevised(raised), Event::MemoryReinforced(_)] = events.as_slice() else {
+        panic!("{events:?}")
+    };
+    assert_eq!((raised.explicit, raised.importance, &raised.content), (Some(true), Some(0.9), &None));
+}
+
+#[test]
+fn what_no_longer_held_and_is_told_again_is_a_new_memory() {
+    let home = |place: &str, message, seconds| {
+        let mut candidate = found(&format!("User lives in {place}"), message, seconds);
+        candidate.subject = Some("home".to_owned());
+        (candidate, vec![])
+    };
+    let told = vec![home("Berlin", "m1", 1), home("Lisbon", "m2", 2), home("Berlin", "m3", 3)];
+    let mut world = World::default();
+    world.read(told);
+    let berlin: Vec<_> = world.0.iter().filter(|m| m.content.contains("Berlin")).collect();
+    assert_eq!(berlin.iter().map(|m| m.closed).collect::<Vec<_>>(), [true, false]);
+    assert_eq!(world.live().len(), 1);
+}
+
+#[test]
+fn things_on_different_days_are_different_events() {
+    let ran = |message, day: i64| {
+        let mut ran = found("User ran a marathon", message, day * 86_400 + 9);
+        ran.kind = MemoryKind::Event;
+        ran.occurred_at = Some(at(day * 86_400));
+        (ran, vec![1.0, 0.1])
+    };
+    assert_eq!(decide(vec![ran("m1", 1), ran("m2", 1)]), ["MemoryRecorded", "MemoryReinforced"]);
+    let mut other = ran("m2", 30);
+    other.0.content = "User has run a marathon".to_owned();
+    assert_eq!(decide(vec![ran("m1", 1), other]), ["MemoryRecorded", "MemoryRecorded"]);
+}
+
+/// What the events amount to.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct World(Vec<Known>);
+
+impl World {
+    fn read(&mut self, candidates: Vec<(Candidate, Vec<f32>)>) {
+        let ids = (UserId(derived(&["u"])), ConversationId(derived(&["c"])));
+        for event in consolidate(ids.0, ids.1, candidates, self.0.clone()).events {
+            self.evolve(event);
+        }
+    }
+
+    fn evolve(&mut self, event: Event) {
+        let memories = &mut self.0;
+        match event {
+            Event::MemoryRecorded(event) => memories.push(Known {
+                id: event.memory_id,
+                content: event.content,
+                kind: event.kind,
+                importance: event.importance,
+                explicit: event.explicit,
+                subject: event.subject,
+                sources: event.sources,
+                occurred_at: event.occurred_at,
+                told_at: event.told_at,
+                closed: false,
+                vector: Vec::new(),
+            }),
+            Event::MemoryReinforced(event) => {
+                let memory = memories.iter_mut().find(|m| m.id == event.memory_id).expect("known");
+                memory.sources.extend(event.sources);
+                memory.told_at = memory.told_at.max(event.reinforced_at);
+            }
+            Event::MemoryRevised(event) => {
+                let memory = memories.iter_mut().find(|m| m.id == event.memory_id).expect("known");
+                if let Some(content) = event.content {
+                    (memory.content, memory.subject) = (content, event.subject);
+                }
+                memory.explicit = event.explicit.unwrap_or(memory.explicit);
+                memory.importance = event.importance.unwrap_or(memory.importance);
+                memory.sources.extend(event.sources);
+                memory.told_at = memory.told_at.max(event.revised_at);
+            }
+            Event::MemorySuperseded(event) => {
+                memories.iter_mut().find(|m| m.id == event.memory_id).expect("known").closed = true;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn live(&self) -> BTreeSet<&str> {
+        let live = self.0.iter().filter(|memory| !memory.closed);
+        live.map(|memory| memory.content.as_str()).collect()
+    }
+}
+
+/// Something said in one of a few conversations, at a time of its own.
+fn something_said() -> impl Strategy<Value = (&'static str, Option<&'static str>, bool)> {
+    prop::sample::select(vec![
+        ("User lives in Berlin", Some("home")),
+        ("User lives in Lisbon", Some("home")),
+        ("User lives in Porto", Some("home")),
+        ("User no longer lives in Berlin", None),
+        ("User likes tea", None),
+        ("User doesn't like tea", None),
+        ("User has a dog", None),
+        ("User has a dog named Rex", None),
+        ("User has a dog named Max", None),
+        ("User has two sisters", None),
+    ])
+    .prop_flat_map(|(statement, slot)| (Just(statement), Just(slot), any::<bool>()))
+}
+
+/// What a job does: which conversation it reads on, how many messages, and whether it crashes before
+/// its append, or reads again what it has read, as if it had not been told that it had.
+type Step = (usize, usize, bool, bool);
+
+const CONVERSATIONS: usize = 3;
+
+/// The memories that are there when jobs have read everything in the order of these steps.
+fn after(said: &[(&'static str, Option<&'static str>, bool)], steps: &[Step], faulty: bool) -> World {
+    let message = |n: usize| {
+        let (statement, slot, explicit) = said[n];
+        let mut candidate = found(statement, &n.to_string(), i64::try_from(n).expect("few"));
+        candidate.subject = slot.map(str::to_owned);
+        candidate.explicit = explicit;
+        (candidate, Vec::new())
+    };
+    let of = |conversation: usize| (0..said.len()).filter(move |n| n % CONVERSATIONS == conversation);
+    let mut cursors = [0; CONVERSATIONS];
+    let mut world = World::default();
+    let rest = (0..CONVERSATIONS).map(|conversation| (conversation, said.len(), false, false));
+    for (conversation, count, crashes, again) in steps.iter().copied().chain(rest) {
+        let cursor = cursors[conversation];
+        let portion: Vec<_> = of(conversation).skip(cursor).take(count).map(message).collect();
+        if faulty && crashes {
+            // What it decided is lost with it.
+            world.clone().read(portion.clone());
+        }
+        cursors[conversation] += portion.len();
+        world.read(portion.clone());
+        if faulty && again {
+            world.read(portion);
+            world.read(of(conversation).take(cursor).map(message).collect());
+        }
+    }
+    world
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    prop::collection::vec((0..CONVERSATIONS, 0usize..4, any::<bool>(), any::<bool>()), 0..12)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn crashed_and_repeated_jobs_give_the_same_memories(
+        said in prop::collection::vec(something_said(), 0..14), steps in steps(),
+    ) {
+        prop_assert_eq!(after(&said, &steps, true), after(&said, &steps, false));
+    }
+
+    #[test]
+    fn any_interleaving_of_jobs_believes_the_same_in_the_end(
+        said in prop::collection::vec(something_said(), 0..14), some in steps(), other in steps(),
+    ) {
+        let (some, other) = (after(&said, &some, false), after(&said, &other, true));
+        prop_assert_eq!(some.live(), other.live());
+    }
 }

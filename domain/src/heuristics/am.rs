@@ -4,7 +4,7 @@ use super::dates::When;
 use super::lexicon::{self, has};
 use super::objects::{self, object};
 use super::verbs::{self, as_said};
-use super::{Finding, Reading, Scene, being, names, patterns, person, tastes, wording};
+use super::{Finding, Reading, Scene, being, names, patterns, person, tastes, wording, work};
 use crate::memory::MemoryKind::{Context, Event, Fact, Preference};
 
 patterns! {
@@ -32,9 +32,10 @@ patterns! {
     );
     FROM = r"(?i)^(?:originally |actually |born )?from (.+)$";
     BASED = concat!(
-        r"(?i)^(?:based|living|currently living|currently based|located|residing) (in|near|",
+        r"(?i)^(?:based|living|currently living|currently based|located|residing|currently residing) (in|near|",
         r"outside|with|alone) (.+)$",
     );
+    EMPLOYED = r"(?i)^(?:currently |presently |now )?employed (?:by|at|with) (.+)$";
     ALLERGIC = concat!(
         r"(?i)^(?:(?:severely|deathly|mildly|very|highly|extremely|quite|super|a bit|",
         r"slightly) )?(?:allergic|intolerant|sensitive) to (.+)$",
@@ -265,6 +266,9 @@ pub(super) fn age(text: &str) -> Option<Finding> {
 fn place(part: &str, _: Option<&When>, scene: &Scene) -> Option<Vec<Finding>> {
     if let Some(found) = FROM.captures(part) {
         return Some(vec![verbs::comes_from(&found[1], scene)?]);
+    }
+    if let Some(found) = EMPLOYED.captures(part) {
+        return work::at("at", &found[1], scene);
     }
     let found = BASED.captures(part)?;
     if !found[1].eq_ignore_ascii_case("in") {

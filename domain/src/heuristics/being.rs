@@ -158,7 +158,7 @@ fn trade(job: &str, rest: &str, scene: &Scene) -> Vec<Finding> {
     let more = match word {
         "at" | "for" => work::at(word, after, scene),
         "from" => verbs::comes_from(after, scene).map(|from| vec![from]),
-        "based" | "living" => after
+        "based" | "living" | "residing" => after
             .strip_prefix("in ")
             .and_then(|place| objects::place(place, scene))
             .map(|place| vec![verbs::lives_in(&place)]),

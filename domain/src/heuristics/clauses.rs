@@ -15,6 +15,8 @@ patterns! {
         r"fortunately|thankfully|basically|personally|apparently|obviously|guess what|",
         r"you know(?: what)?|you see|look|listen|i mean(?:t)?(?: to say)?|i meant(?: to say)?|",
         r"the thing is|thing is|(?:the )?truth is|truth be told|fun fact|little known fact|",
+        r"i (?:guess|suppose) i (?:should|could|can|have to) (?:say|mention|add|tell you)(?: that)?|",
+        r"(?:and )?the (?:other|only|first|second|main|next|last) thing is(?: that)?|",
         r"p\.?s|update|edit|correction|quick update|small correction|(?:good|bad|big|",
         r"great) news|for the record|for context|for reference|some context|a bit about me|",
         r"a little about me|about me|quick intro|let me introduce myself|",
@@ -98,6 +100,16 @@ patterns! {
         r"for (?:breakfast|lunch)|at (?:night|weekends|work)|during the week|after work|",
         r"before (?:work|bed)|after dinner)(?: \w+){0,2}$",
     );
+    DRIVEN = concat!(
+        r"(?i)^(?:ever since|since|after|thanks to|because of|despite) [^,]{3,40}?,? ",
+        r"(I (?:live|work|have|am|love|hate|do not|can not|use|take|sleep|run|play|study|moved)\b.+)$",
+    );
+    AS_A = r"(?i)^as an? ([^,]{3,50}?),? (?:I|we) (?:do|am|have|can|work|need|want|know|love|will|get|often|usually|always|spend)\b";
+    GOT_KIN = concat!(
+        r"(?i)^I got (an?|two|three|four|five|\d) ((?:\w+ )?(?:kids?|children|sons?|daughters?|brothers?|sisters?|",
+        r"siblings|grandkids|grandchildren)\b.*)$",
+    );
+    HOLD = r"(?i)^I (?:hold|possess) (an? .*\b(?:degree|licen[cs]e|phd|mba|passport|certifi\w+|diploma|citizenship|black belt)\b.*)$";
     SOFTENER = concat!(
         r"(?i)^(I (?:am not|am|have|was|do not|can not|do|will)|I)\s+(?:really|absolutely|",
         r"just|also|still|actually|totally|truly|currently|now|honestly|definitely|literally|",
@@ -228,6 +240,14 @@ fn shaped(clause: &str, after_own: bool) -> String {
             None => break,
         }
     }
+    if let Some(found) = DRIVEN.captures(&text) {
+        text = found[1].to_owned();
+    }
+    if let Some(found) = AS_A.captures(&text) {
+        text = format!("I am a {}", &found[1]);
+    }
+    let text = GOT_KIN.replace(&text, "I have $1 $2");
+    let text = HOLD.replace(&text, "I have $1");
     let text = DO_ADD.replace(&text, "I $1");
     let text = HAVE_GOT.replace(&text, "I have $1");
     HAVE_DONE.replace(&text, "I $1").into_owned()

@@ -85,7 +85,11 @@ patterns! {
         r"study)\b",
     );
     ASIDE = concat!(
-        r"(?i)^(?:note|ps|p\.s|p\.p\.s|update|quick update|edit|correction|fyi|btw|fun fact|",
+        r"(?i)^(?:(?:ok|okay|so|well|hey|oh|and|um)[ ,]+)*(?:note|ps|p\.s|p\.p\.s|update|quick update|",
+        r"edit|correction|fyi|btw|fun fact|",
+        r"(?:a )?(?:fun|random|little|quick|another) facts? about (?:me|myself)|i (?:misspoke|was wrong|",
+        r"made a mistake|got that wrong|meant)\b.*|(?:let|allow) me (?:to )?(?:correct|rephrase|restate)\b.*|",
+        r"sorry|oops|my (?:mistake|bad)|for your records|",
         r"about me|a bit about me|intro|quick intro|me|reminder|context|some context|",
         r"background|for context|for the record|note to self|important|quick note|",
         r"small correction|good news|bad news|big news|news|confession|also|plus|well|so|ok|",
@@ -103,7 +107,7 @@ patterns! {
         r"the|your)|are (?:you|there|we|they|my|these)|am i|was (?:i|it|that|there|my|he|she)|",
         r"were (?:you|we|they)|have (?:you|i|we)|has (?:my|the|he|she|it)|may i|any (?:idea|",
         r"ideas|tips|thoughts|suggestions|recommendations|advice|chance|good)|remember when|",
-        r"guess (?:what|who|where|how)|know any|is not|are not|do not you|can not you)\b",
+        r"guess (?:who|where|how|what (?:my|i|the|is|he|she|we|happened)|what$)|know any|is not|are not|do not you|can not you)\b",
     );
     TAIL_QUESTION = concat!(
         r"(?i)^(.*?)(?:\s*(?:,|\(|\s-)\s*(?:(?:and|so|but|then|now|well|or)[ ,]+)*|",
@@ -139,6 +143,7 @@ patterns! {
         r"(?i)(?:,|\s-|;)\s*((?:(?:and|since|because|as|given that|but|btw|by the way|",
         r"considering)[ ,]+)*(?:I|my|we|our)\s.+)$|\s(?:since|because)\s+((?:I|my|we)\s.+)$",
     );
+    AFTER_REPORT = r"(?i), (?:and|but|so) ((?:I|we|my) (?:do|am|have|love|like|hate|live|work|can|will|already|also|really)\b.*)$";
     OFFERED_TEXT = concat!(
         r"(?i)\b(?:poem|story|essay|song|lyrics|email|e-mail|letter|message|text|tweet|",
         r"caption|speech|dialogue|script|haiku|limerick|code|sentence|paragraph|bio|",
@@ -328,7 +333,16 @@ fn stated(sentence: &Sentence, text: &str, requested: bool) -> Option<Statement>
         .find(|report| !report.as_str().contains(" I ") && !report.as_str().contains(" we "))
         .map_or(text, |report| &text[..report.start()]);
     let doctor = before_report.is_empty() && text.to_lowercase().starts_with("my doctor");
-    plain(if doctor { text } else { before_report })
+    // "My therapist says it helps, and I do love it": what comes after is the user's again.
+    let after_report = AFTER_REPORT
+        .captures(text)
+        .and_then(|found| Some(found.get(1)?.as_str()))
+        .filter(|_| before_report.is_empty());
+    plain(match after_report {
+        _ if doctor => text,
+        Some(after) => after,
+        None => before_report,
+    })
 }
 
 /// Whether a sentence begins with "I" or "my", openers aside.

@@ -77,6 +77,16 @@ patterns! {
 }
 
 const BE: &[&str] = &["is", "are"];
+#[rustfmt::skip]
+const MALE: &[&str] = &[
+    "dad", "father", "husband", "brother", "son", "boyfriend", "uncle", "grandfather", "grandpa", "nephew",
+    "grandson", "stepdad", "stepfather",
+];
+#[rustfmt::skip]
+const FEMALE: &[&str] = &[
+    "mom", "mum", "mother", "wife", "sister", "daughter", "girlfriend", "aunt", "grandmother", "grandma",
+    "niece", "granddaughter", "stepmom", "stepmother",
+];
 /// Verbs that tell an event when there is a date.
 #[rustfmt::skip]
 const EVENTFUL_VERBS: &[&str] = &[
@@ -130,7 +140,10 @@ pub(super) fn find(rest: &str, when: Option<&When>, scene: &Scene) -> Option<Vec
     let tail = object(tail.strip_prefix("both ").unwrap_or(tail))?;
     let eventful = when.is_some() && (EVENTFUL.is_match(&after) || has(EVENTFUL_VERBS, &verb));
     if !eventful && !lasts(&verb, &tail, when.is_some()) {
-        return None;
+        // "My wife Priya makes the best dal": what she does passes, her name does not.
+        let name = name.filter(|name| name.chars().count() > 1)?;
+        let named = Finding::fact(0.7, format!("{}'s name is {name}", relative.whose));
+        return (!relative.plural).then(|| vec![sole(named, &relative)]);
     }
     let shown = match verb.as_str() {
         "does not" => "doesn't",
@@ -207,6 +220,18 @@ pub(super) fn spoken_of(clause: &str) -> Option<String> {
         !word.ends_with('s') && (has(lexicon::PETS, word) || has(lexicon::KIN, word))
     })?;
     Some(noun.to_lowercase())
+}
+
+/// "She is a nurse", about the one spoken of just before, as a clause of its own.
+pub(super) fn continued(clause: &str, who: Option<&str>) -> Option<String> {
+    let (pronoun, rest) = clause.split_once(' ')?;
+    let who = who.filter(|who| *who != "name")?;
+    let fits = match pronoun.to_lowercase().as_str() {
+        "she" => !has(MALE, who),
+        "he" => !has(FEMALE, who),
+        _ => false,
+    };
+    fits.then(|| format!("my {who} {rest}"))
 }
 
 /// "Her name is Luna", about the one spoken of just before.

@@ -130,6 +130,11 @@ patterns! {
         r"an) (?:function|query|script)|attended the (?:call|meeting)|started a (?:sentence|",
         r"chat|conversation))\b",
     );
+    OWNS_OR_NEEDS = concat!(
+        r"(?i)^I (?:run (?:an?|my own|our) (?:\w+ ){0,2}(?:bakery|business|company|shop|store|caf[eé]|restaurant|farm|",
+        r"studio|agency|hotel|bar|clinic|gym|school|firm|startup|salon)|use (?:a wheelchair|crutches|hearing|an? inhaler|",
+        r"a walker|a cane)|wear (?:glasses|contacts|hearing|a hearing|braces)|take (?:insulin|medication|antidepressants))\b",
+    );
     GAVE_UP_THING = concat!(
         r"(?i)^I (?:sold|gave away|got rid of|donated|traded in|crashed|totaled|scrapped|",
         r"returned) my (?:old |beloved |entire |whole )?(.+)$",
@@ -210,7 +215,9 @@ pub(super) fn find(clause: &str, when: Option<&When>, _: &Scene) -> Option<Vec<F
     if !habit || NO_HABIT.is_match(clause) {
         return None;
     }
-    let owns = ["own", "drive", "rent", "foster"].contains(&verb.as_str());
+    // What one owns, runs or needs is so whether one likes it or not.
+    let owns = ["own", "drive", "rent", "foster"].contains(&verb.as_str())
+        || OWNS_OR_NEEDS.is_match(clause);
     let importance = if owns {
         0.5
     } else if clause.contains("suffer") || clause.contains("insulin") {

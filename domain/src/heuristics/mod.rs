@@ -107,7 +107,8 @@ pub fn extract(message: &str, said_at: DateTime<Utc>, zone: chrono_tz::Tz) -> Ve
         let mut stated: Vec<Finding> = Vec::new();
         for clause in clauses::split(&statement.text) {
             stated.extend(kin::name_of(&clause, spoken_of.as_deref()));
-            stated.extend(rules::find(&clause, &scene));
+            let continued = kin::continued(&clause, spoken_of.as_deref());
+            stated.extend(rules::find(continued.as_deref().unwrap_or(&clause), &scene));
             spoken_of = kin::spoken_of(&clause).or(spoken_of);
         }
         if statement::stands_beside(&statement.text) {
@@ -117,6 +118,13 @@ pub fn extract(message: &str, said_at: DateTime<Utc>, zone: chrono_tz::Tz) -> Ve
                     .take()
                     .filter(|slot| !matches!(slot.as_str(), "job" | "employer"));
             }
+        }
+        // "Name's Dave. 41. Plumber.": a trade alone, among what somebody says of themselves.
+        if stated.is_empty() && !found.is_empty() && statement.text.split(' ').count() <= 3 {
+            let trade = objects::role(&statement.text);
+            stated.extend(trade.map(|trade| {
+                Finding::fact(0.7, format!("User is {}", person::third(&trade))).about("job")
+            }));
         }
         if statement.explicit {
             if stated.is_empty() {

@@ -7,7 +7,7 @@ use super::{Scene, patterns, wording};
 patterns! {
     DASH = concat!(
         r"(?i),\s*(?:not|still|loved|hated|enjoyed|liked|now|just|currently|wish me|so|hoping|",
-        r"pray|fingers crossed|lol|any)\b.*$|\s*(?:\s-+|-+\s|--+).*$",
+        r"pray|fingers crossed|lol|any|no idea|no clue|idk|dunno|do not (?:ask|know))\b.*$|\s*(?:\s-+|-+\s|--+).*$",
     );
     SPLICE = concat!(
         r"(?i),\s*(?:(?:the|a|an|some|its|their|his|her|such|so|no) (?:[\w'-]+ ){1,4}?|",
@@ -202,7 +202,10 @@ pub(super) fn role(text: &str) -> Option<String> {
         || head
             .strip_suffix('s')
             .is_some_and(|one| has(lexicon::JOBS, one))
-        || head.len() > 7 && (head.ends_with("ologist") || head.ends_with("ician"));
+        || head.len() > 7 && (head.ends_with("ologist") || head.ends_with("ician"))
+        || lexicon::JOBS
+            .iter()
+            .any(|job| job.len() > 5 && head.ends_with(job));
     if !works {
         return None;
     }
@@ -229,6 +232,7 @@ pub(super) fn role_end(text: &str) -> &str {
         "living",
         "working",
         "based",
+        "residing",
         "by",
         "on",
         "specializing",

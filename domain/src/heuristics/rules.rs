@@ -13,6 +13,7 @@ patterns! {
         r"(?i)\b(?:maybe|perhaps|possibly|probably|might|not sure|supposedly|in theory|",
         r"i doubt|i guess|could be|hopefully|would be|could have|should have|kind of wish)\b",
     );
+    FORGETFUL = r"(?i)^I (?:always|often|keep|never|usually|sometimes) (?:forget|forgetting|remember)\W*$";
     NO_LONGER = concat!(
         r"(?i)^I (am |do )?(?:no longer|not longer) (.+)$|^I (am |do |",
         r"can )not (.+?) (?:any more|any longer|no more)\b",
@@ -67,7 +68,11 @@ const STOPPABLE: &[(&str, &str)] = &[
 
 /// What a clause states.
 pub(super) fn find(clause: &str, scene: &Scene) -> Vec<Finding> {
-    if clause.contains(QUOTED) || clause.len() > 1_000 || UNSURE.is_match(clause) {
+    if clause.contains(QUOTED)
+        || clause.len() > 1_000
+        || UNSURE.is_match(clause)
+        || FORGETFUL.is_match(clause)
+    {
         return Vec::new();
     }
     if let Some(ended) = ended(clause, scene) {

@@ -5,7 +5,7 @@ use super::{dates, objects, patterns};
 patterns! {
     VERB = concat!(
         r"(?i)^(?:(?:just|also|really|recently|still|currently|absolutely|finally|already|now|",
-        r"only) )*((?:love|hate) [^i]|love i|hate i|live (?:in|with|near|alone)|work (?:at|",
+        r"only) )*(work (?:nights|days|weekends|shifts|remotely|part|full|from home)|(?:love|hate) [^i]|love i|hate i|live (?:in|with|near|alone)|work (?:at|",
         r"for|as|in [^p])|prefer|moved (?:back |over )?to|adopted (?:a|an|two|my|our)|",
         r"bought (?:a|an|my|our)|got (?:a|an|my|our|two|married|engaged|promoted|divorced|",
         r"accepted|laid|fired|hired)|quit my|started (?:a|my|at|working|learning|taking|",
@@ -28,7 +28,12 @@ patterns! {
         r"(?i)^(?:just |also )?((?:had|went|took|made|saw|met|visited|finished|ran|won|played|",
         r"tried|attended|joined|did|got) [^?]+)$",
     );
-    FROM = r"^[Ff]rom [A-Z][\w .,'-]{1,30}$";
+    FROM = r"^[Ff]rom [A-Z][\w .,'-]{1,30}$|(?i)^from [\pL .'-]{2,30} originally$";
+    APPOINTMENT = concat!(
+        r"(?i)^(?:an? |my |the )?(dentist|doctor|doctors|doctor's|gp|vet|therapist|optician|hairdresser)(?: appointment| appt)?\b(.*)$|",
+        r"^((?:driving test|exams?|finals?|final exam|job interview|interview|surgery|check-?up|appointment|appt|therapy|",
+        r"physio|haircut|flight|wedding|concert|graduation)\b.*)$",
+    );
     IS = r"(?i)^\w+ing\b.* (?:is|was|has|makes?|helps?|gives?|can|will|seems|feels|sounds)\b";
     BY_TRADE = r"(?i)^(?:a |an )?([\pL /-]{3,40}) (?:here|by trade|by profession|by day)$";
 }
@@ -57,6 +62,15 @@ pub(super) fn completed(text: &str) -> Option<String> {
     }
     if FROM.is_match(text) {
         return Some(format!("I am {}", lower_first(text)));
+    }
+    if let Some(found) = APPOINTMENT.captures(text).filter(|_| dates::has_date(text)) {
+        return Some(match (found.get(1), found.get(3)) {
+            (Some(who), _) => format!("I have a {} appointment{}", who.as_str(), &found[2]),
+            (_, Some(what)) if what.as_str().starts_with("exam") => {
+                format!("I have an {}", what.as_str())
+            }
+            (_, what) => format!("I have a {}", what.map_or("", |what| what.as_str())),
+        });
     }
     let trade = BY_TRADE.captures(text)?;
     Some(format!("I am {}", objects::role(&trade[1])?))

@@ -21,6 +21,7 @@ patterns! {
         r"(?i)\b(?:I|I'?m|I'?ve|I'?d|im|ive|my|me|mine|we|our|us|ich|mein\w*|mir|mich|wir|unser\w*|uns|",
         r"yo|mi|mis|me|nosotr[oa]s|nuestr\w+|soy|tengo|vivo|trabajo|estoy|voy|je|mon|ma|mes|nous)\b",
     );
+    OWN_MATTER = r"(?i)\b(?:I|I'?m|im|my|we|our|mein\w*|ich|wir|mi|mis|yo|soy|tengo|vivo)\b";
     OTHERS_ONLY = concat!(
         r"(?i)\b(?:he|she|they|who|a (?:guy|man|woman|boy|girl|person|character)|someone|er|der Mann|",
         r"einen? Mann|jemand|quien|un hombre|una mujer|alguien)\b",
@@ -63,7 +64,7 @@ pub fn testimony(message: &str) -> Vec<Testimony> {
             continue;
         }
         let own = OWN_WORD.is_match(text);
-        let (said, teller) = borne(&sentence, text, own);
+        let (said, teller) = borne(&sentence, text);
         let others = OTHERS_ONLY.is_match(text) && !own && !own_before && teller.is_none();
         if !others {
             testimony.extend(said.into_iter().map(|text| Testimony {
@@ -77,7 +78,7 @@ pub fn testimony(message: &str) -> Vec<Testimony> {
 }
 
 /// What of a sentence bears something out, and who says it.
-fn borne(sentence: &Sentence, text: &str, own: bool) -> (Vec<String>, Option<String>) {
+fn borne(sentence: &Sentence, text: &str) -> (Vec<String>, Option<String>) {
     let asks = sentence.asks || gates::is_question(text) || language::asks(text);
     if asks && !gates::asks_to_remember(text, sentence.asks) {
         let mut said: Vec<String> = Vec::new();
@@ -85,7 +86,7 @@ fn borne(sentence: &Sentence, text: &str, own: bool) -> (Vec<String>, Option<Str
         said.extend(POSSESSED.captures_iter(text).map(|mine| mine[1].to_owned()));
         return (said, None);
     }
-    if gates::is_request(text) && !own {
+    if gates::is_request(text) && !OWN_MATTER.is_match(text) {
         return (Vec::new(), None);
     }
     if let Some(report) = gates::report(text) {

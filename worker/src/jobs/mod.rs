@@ -80,7 +80,9 @@ impl Turns {
     /// Takes the user's turn until the answer is dropped; nothing while another job has it.
     pub(crate) fn take(&self, user: UserId) -> Option<Turn<'_>> {
         let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        running.insert(user).then_some(Turn { turns: self, user })
+        // Lazily: a turn that is made and dropped would be given back.
+        let is_free = running.insert(user);
+        is_free.then(|| Turn { turns: self, user })
     }
 }
 

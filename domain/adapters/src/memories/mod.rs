@@ -190,7 +190,7 @@ pub struct About<'a> {
 }
 
 /// The memories that statements may be about: the nearest ones, those of the same slot, those of the
-/// same words, and those that are named. Of the last two also those that hold no longer.
+/// same words, and those that are named. But for the nearest also those that hold no longer.
 ///
 /// # Errors
 /// When the database fails.
@@ -230,9 +230,9 @@ pub async fn related(
                 m.occurred_at, m.told_at, v.embedding
          FROM memories m LEFT JOIN vectors v ON v.user_id = m.user_id AND v.content_hash = m.content_hash
          WHERE m.user_id = $1
-           AND (m.memory_id = ANY($4) OR m.content_hash = ANY($5)
+           AND (m.memory_id = ANY($4) OR m.content_hash = ANY($5) OR m.subject = ANY($6)
                 OR m.state <> 'superseded' AND (m.memory_id IN (SELECT memory_id FROM near)
-                                                OR m.subject = ANY($6) OR lower(m.content) = ANY($7)))
+                                                OR lower(m.content) = ANY($7)))
          ORDER BY m.memory_id",
     )
     .bind(user.0)
