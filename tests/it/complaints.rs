@@ -286,7 +286,7 @@ async fn dates_and_time_zones_are_wrong() {
     let messages = vec![
         // 1 a.m. of 14 May in Auckland
         said("I have a flight to Sydney tomorrow", "2026-05-13T13:00:00Z"),
-        // Saturday evening there, just before the clocks go back
+        // half past midnight of 5 April there, hours before the clocks go back
         said("Yesterday I ran a marathon", "2026-04-04T11:30:00Z"),
         said("Last Friday I had knee surgery", "2026-05-12T02:00:00Z"),
     ];
@@ -306,7 +306,7 @@ async fn dates_and_time_zones_are_wrong() {
             .to_string()
     };
     assert_eq!(day("Sydney"), "2026-05-15");
-    assert_eq!(day("marathon"), "2026-04-03");
+    assert_eq!(day("marathon"), "2026-04-04");
     assert_eq!(day("knee surgery"), "2026-05-08");
 }
 
@@ -392,7 +392,7 @@ async fn what_an_absent_model_did_not_read_is_not_given_up() {
 #[tokio::test]
 async fn adding_is_slow_as_each_message_is_worked_on_by_itself() {
     let app = by_patterns().await;
-    let messages = (0..600)
+    let messages = (0..150)
         .map(|n| {
             said(
                 &format!("I have a cat named Cat{n}x"),
@@ -402,9 +402,9 @@ async fn adding_is_slow_as_each_message_is_worked_on_by_itself() {
         .collect();
     import(&app, "alice", messages).await;
     let (_, listed) = app.get("alice", "/memories?limit=1").await;
-    assert_eq!(listed["total"], 600, "and two that are alike are two");
+    assert_eq!(listed["total"], 150, "and two that are alike are two");
     let readings = readings(&app, "alice").await;
-    assert!(readings.len() <= 3, "{} appends", readings.len());
+    assert!(readings.len() <= 2, "{} appends", readings.len());
 }
 
 #[tokio::test]

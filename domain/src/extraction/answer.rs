@@ -5,11 +5,12 @@ use chrono_tz::Tz;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::evidence::Evidence;
+use super::evidence::{ECHO, Evidence};
 use super::{Candidate, Extracted, KnownStatement, MAX_STATEMENTS, SaidMessage};
 use crate::events::FailureReason;
 use crate::heuristics;
 use crate::memory::{MemoryKind, clamp_importance};
+use crate::text;
 
 /// The longest statement that is believed, in characters.
 const MAX_STATEMENT: usize = 2_000;
@@ -79,7 +80,42 @@ pub fn read_answer(
             Err(reason) => *extracted.left_out.entry(reason).or_default() += 1,
         }
     }
+    leave_out_what_is_replaced(&mut extracted, known);
     Ok(extracted)
+}
+
+/// Leaves out what is known and repeated beside the statement that replaces it: "I live in Potsdam, not
+/// Berlin" has the word for both.
+fn leave_out_what_is_replaced(extracted: &mut Extracted, known: &[KnownStatement]) {
+    let known_as = |candidate: &Candidate| {
+        let form = text::normal_form(&candidate.content);
+        known
+            .iter()
+            .find(|known| text::normal_form(&known.content) == form)
+            .map(|known| known.id)
+    };
+    let new: Vec<Candidate> = extracted
+        .candidates
+        .iter()
+        .filter(|candidate| known_as(candidate).is_none())
+        .cloned()
+        .collect();
+    let before = extracted.candidates.len();
+    extracted.candidates.retain(|candidate| {
+        let Some(id) = known_as(candidate) else {
+            return true;
+        };
+        let takes_its_place = |new: &Candidate| {
+            new.replaces.contains(&id)
+                || candidate.subject.is_some() && new.subject == candidate.subject
+        };
+        !new.iter().any(takes_its_place)
+    });
+    let dropped = before - extracted.candidates.len();
+    if dropped > 0 {
+        let count = u32::try_from(dropped).unwrap_or(u32::MAX);
+        *extracted.left_out.entry(ECHO).or_default() += count;
+    }
 }
 
 fn believe(
@@ -166,6 +202,9 @@ fn noon(date: &str, zone: Tz) -> Option<DateTime<Utc>> {
 /// repeat the schema before it, leave commas behind, and lose the end.
 fn items(answer: &str) -> Result<Vec<Value>, Unusable> {
     let answer = without_thoughts(answer);
+    if answer.trim() == "[]" {
+        return Ok(Vec::new());
+    }
     let mut seen_json = false;
     for text in [answer.to_owned(), mended(answer)] {
         for value in values(&text) {
@@ -191,9 +230,13 @@ fn items(answer: &str) -> Result<Vec<Value>, Unusable> {
 }
 
 fn list(value: Value) -> Option<Vec<Value>> {
-    let is_item = |item: &Value| item.is_object() || item.is_string();
+    // An array inside a broken answer is no list of statements.
+    let is_item = |item: &Value| match item {
+        Value::String(statement) => statement.contains(' '),
+        item => Answered::deserialize(item).is_ok(),
+    };
     match value {
-        Value::Array(list) if list.iter().all(is_item) => Some(list),
+        Value::Array(list) if !list.is_empty() && list.iter().all(is_item) => Some(list),
         Value::Object(mut object) => {
             ["memories", "facts"]
                 .iter()
@@ -325,6 +368,10 @@ mod tests {
                 1,
             ),
             ("[\"User loves tea\", \"User has a dog\"]", 2),
+            (
+                "{\"memories\":[{\"statement\":\"User loves tea\",\"messages\":[1],\"replaces\":[]},],}",
+                1,
+            ),
         ] {
             assert_eq!(one(answer, &messages).candidates.len(), count, "{answer}");
         }
@@ -402,6 +449,20 @@ mod tests {
         let again = [said("My greyhound is called Biscuit")];
         let again = read_answer(answer, &again, &known).expect("usable");
         assert_eq!(again.candidates.len(), 1, "told again");
+    }
+
+    #[test]
+    fn what_is_known_is_not_repeated_beside_what_takes_its_place() {
+        let known = [KnownStatement {
+            id: MemoryId(derived(&["k"])),
+            content: "User lives in Berlin".to_owned(),
+        }];
+        let answer = r#"{"memories":["User lives in Potsdam", "User lives in Berlin"]}"#;
+        let messages = [said("I live in Potsdam, not Berlin")];
+        let found = read_answer(answer, &messages, &known).expect("usable");
+        let contents: Vec<_> = found.candidates.iter().map(|c| &c.content).collect();
+        assert_eq!(contents, ["User lives in Potsdam"]);
+        assert_eq!(found.left_out.get(ECHO), Some(&1));
     }
 
     #[test]

@@ -14,6 +14,9 @@ const SHARE: f64 = 1.0 / 3.0;
 /// The same for a statement that is known: to tell it again, a message must say it.
 const SHARE_TO_TELL_AGAIN: f64 = 0.6;
 
+/// Why a statement is left out that repeats what is known without being told again.
+pub(super) const ECHO: &str = "an echo of what is known";
+
 /// Words of which statements are built, whatever they state.
 #[rustfmt::skip]
 const FRAME: &[&str] = &[
@@ -106,7 +109,7 @@ impl Evidence {
             .collect();
         match (bearing.is_empty(), told_again) {
             (false, _) => Ok(bearing),
-            (true, true) => Err("an echo of what is known"),
+            (true, true) => Err(ECHO),
             (true, false) => Err("no evidence in the messages"),
         }
     }

@@ -55,7 +55,7 @@ patterns! {
         r"since)\s+)*|\s+(?:i mean|btw|by the way|lol|haha)\s+",
     );
     HEAD = concat!(
-        r"(?i)^(?:(?:I|we)\s\S|(?:it|he|she|they|you|that|this|there|these|those|what|how|do|",
+        r"(?i)^(?:(?:I|we)\s\S|(?:ever since|since|after) [^,]{3,40}? I (?:live|work|have|am|love|do)\b|(?:it|he|she|they|you|that|this|there|these|those|what|how|do|",
         r"does|did|can|could|would|should|if|when|is|are|let|please|unless|everyone|everybody|",
         r"(?:his|her|its|their) names?)\b|(?:my|our) [^,]{1,40}? (?:is|are|was|were|has|have|",
         r"had|loves?|likes?|hates?|works?|lives?|died|got|goes|studies|plays|speaks|turned|",

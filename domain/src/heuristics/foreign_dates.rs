@@ -22,7 +22,7 @@ patterns! {
         r"(tag|tagen|woche|wochen|monat|monaten|jahr|jahren)\b",
     );
     GERMAN_DATE = concat!(
-        r"(?i)\b(?:am )?(\d{1,2})\. ?(januar|februar|märz|april|mai|juni|juli|august|september|oktober|",
+        r"(?i)\b(?:am )?(\d{1,2})\.? ?(januar|februar|märz|april|mai|juni|juli|august|september|oktober|",
         r"november|dezember)(?: (\d{4}))?",
     );
     SPANISH_DAY = concat!(

@@ -14,6 +14,7 @@ patterns! {
         r"oder|denn|sorry|verzeihung|entschuldigung|korrektur|eigentlich|tatsächlich|ehrlich gesagt|na ja|naja|",
         r"weil|da|außerdem|dann|okay|ok|haha\w*|ach|oh|so|leider|zum glück|nur so nebenbei|bitte)(?:[\s,:!.-]+|$)",
     );
+    DAY_OF_MONTH = r"(?i)\b(\d{1,2})\. ?(januar|februar|märz|april|mai|juni|juli|august|september|oktober|november|dezember)\b";
     JOINT = r"(?i)\s*[,;]\s*(?:(?:und|aber|weil|da|denn|also|dann)\s+)?|\s+(?:und|aber|weil|sowie)\s+";
     HEAD = concat!(
         r"(?i)^(?:(?:ich|wir)\s|mein\w* \S|(?:am liebsten|seit|heute|gestern|vorgestern|morgen|letzten|in|am|vor)\b.*\bich\b|",
@@ -96,7 +97,9 @@ const THIRD: &[(&str, &str)] = &[
 /// What a German message states.
 pub(super) fn find(message: &str, scene: &Scene) -> Vec<Finding> {
     let mut found = Vec::new();
-    for sentence in reading::sentences_as_typed(message) {
+    // "3. Juni" ends no sentence.
+    let message = DAY_OF_MONTH.replace_all(message, "$1 $2");
+    for sentence in reading::sentences_as_typed(&message) {
         let text = wording::trimmed(&sentence.text);
         match gates::pasted_or_invented(&sentence, text) {
             gates::Passing::End => break,

@@ -12,8 +12,8 @@ pub(super) enum Language {
 
 #[rustfmt::skip]
 const ENGLISH: &[&str] = &[
-    "i", "i'm", "the", "and", "to", "a", "is", "my", "of", "it", "you", "for", "in", "am", "have", "at",
-    "with", "this", "that", "was", "we", "are", "do", "don't", "not", "im", "be", "on", "but", "or", "your",
+    "i", "i'm", "the", "and", "to", "a", "is", "my", "of", "it", "you", "for", "have", "at",
+    "with", "this", "that", "we", "are", "do", "don't", "not", "im", "be", "on", "but", "or", "your",
 ];
 #[rustfmt::skip]
 const GERMAN: &[&str] = &[
@@ -32,7 +32,7 @@ const SPANISH: &[&str] = &[
     "con", "por", "para", "soy", "tengo", "vivo", "trabajo", "estoy", "hoy", "ayer", "anteayer", "mañana",
     "muy", "pero", "del", "al", "gusta", "gustan", "encanta", "encantan", "llamo", "odio", "fumo", "bebo",
     "como", "ya", "pasado", "desde", "hace", "dos", "tres", "ahora", "también", "gracias", "hola", "qué",
-    "cuál", "cómo", "años", "se", "su", "lo", "si", "ignora", "recuerda", "tus", "fui", "perdón",
+    "cuál", "cómo", "años", "se", "su", "lo", "si", "ignora", "recuerda", "tus", "fui", "perdón", "padezco", "sufro", "soltero", "casado", "conduzco",
 ];
 
 patterns! {

@@ -37,6 +37,7 @@ patterns! {
         r"to \w+ is|to \w+ are) (?:definitely |probably |actually |easily |always |by far |",
         r"currently |now )?(.+)$",
     );
+    PREFERRED = r"(?i)^preferred ([\w ]{3,40}?) (?:is|are) (.+)$";
     FAVOURITE_OF = concat!(
         r"(?i)^(.{2,60}?) (?:is|are) (?:definitely |by far |easily |probably |still |",
         r"actually |hands down )?my (?:(?:all[- ]time|absolute|personal|current|",
@@ -175,6 +176,12 @@ fn birthday_on(day: &str) -> Finding {
 }
 
 fn favourite(rest: &str) -> Option<Vec<Finding>> {
+    if let Some(found) = PREFERRED.captures(rest) {
+        let (thing, what) = (person::third(&found[1]), object(&found[2])?);
+        let content = format!("User's preferred {thing} is {}", person::third(&what));
+        let slot = format!("favourite:{}", thing.to_lowercase());
+        return Some(vec![Finding::new(Preference, 0.6, content).about(slot)]);
+    }
     let found = FAVOURITE
         .captures(rest)
         .filter(|found| !found[1].starts_with("one"))?;

@@ -22,7 +22,7 @@ patterns! {
         r"empecé|dejé|perdí|gané|terminé|vuelo|voy|mi \pL+)\b",
     );
     NAME = r"(?i)^(?:me llamo|mi nombre es|me apellido|yo soy|soy) (\pL[\pL'-]*(?: \p{Lu}[\pL'-]+)?)$";
-    HOME = r"(?i)^(?:yo )?(?:vivo|resido)\b(?:.*?)\b(?:en) ([\pL][\pL .'-]+)$";
+    HOME = r"(?i)^(?:(?:desde|hace) .+? )?(?:yo )?(?:vivo|resido)\b(?:.*?)\b(?:en) ([\pL][\pL .'-]+)$";
     MOVED = r"(?i)^me mudé (?:de .+ )?a ([\pL][\pL .'-]+)$";
     ORIGIN = r"(?i)^(?:soy|vengo) (?:originariamente )?de ([\pL][\pL .'-]+)$";
     WORK_AS = r"(?i)^(?:trabajo|estoy trabajando) (?:como|de) (\pL+(?: \pL+)?)(?: (?:en|para) (.+))?$";

@@ -136,7 +136,8 @@ pub(super) struct Stated {
 
 impl Label {
     pub(super) fn is_met_by(&self, stated: &Stated, zone: Tz) -> bool {
-        let words = text::words(&stated.content);
+        // "User's wife" has the word wife.
+        let words = text::words(&stated.content.replace("'s", " "));
         let has = |key: &String| key.split('|').any(|key| is_in(key, &words));
         let kind = self
             .kind

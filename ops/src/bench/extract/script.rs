@@ -26,6 +26,7 @@ pub(super) fn answer(number: usize, item: &Item, n: usize, known: &[KnownStateme
     };
     let mut statements = of(&item.was);
     statements.extend(of(&item.want));
+    statements.extend(of(&item.maybe));
     if n == last {
         statements.extend(item.bait.iter().map(|bait| said(bait, "fact", None)));
     }

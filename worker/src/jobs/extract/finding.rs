@@ -8,6 +8,7 @@ use companion_adapters::queue::MAX_ATTEMPTS;
 use companion_adapters::vectors;
 use companion_domain::events::{ExtractionMethod, Metadata};
 use companion_domain::extraction::{self, Candidate, Extracted, SaidMessage, by_patterns};
+use companion_domain::ids::MessageId;
 
 use super::Extraction;
 use super::asking::NoUse;
@@ -28,6 +29,8 @@ pub(super) struct Found {
     pub(super) fallback: Option<&'static str>,
     /// Why messages were given up, if some were.
     pub(super) given_up: Option<&'static str>,
+    /// The messages that were given up.
+    unread: Vec<MessageId>,
     /// What goes with each event that comes of it.
     pub(super) metadata: Metadata,
 }
@@ -58,7 +61,12 @@ impl Extraction<'_> {
             found.metadata.prompt_hash = Some(extraction::template_hash());
             found.metadata.model = Some(self.context.llm.model().to_owned());
         }
-        for (reason, count) in extraction::silent(messages, &extracted) {
+        let read: Vec<SaidMessage> = messages
+            .iter()
+            .filter(|message| !found.unread.contains(&message.id))
+            .cloned()
+            .collect();
+        for (reason, count) in extraction::silent(&read, &extracted) {
             *found.silent.entry(reason.to_owned()).or_default() += count;
         }
         found.left_out = extracted.left_out;
@@ -117,6 +125,7 @@ impl Extraction<'_> {
                     }
                     let reason = no_use.code();
                     found.given_up = Some(reason);
+                    found.unread.extend(piece.iter().map(|message| message.id));
                     let count = u32::try_from(piece.len()).unwrap_or(u32::MAX);
                     *found
                         .silent
