@@ -2,6 +2,7 @@
 
 mod apikey;
 mod backup;
+mod bench;
 mod chat;
 mod check;
 mod disk;
@@ -54,6 +55,9 @@ enum Command {
     Migrate,
     /// Check everything that the service needs, and say what mends it
     Doctor,
+    /// Measure how good the engine is, on labelled sets
+    #[command(subcommand)]
+    Bench(bench::Command),
     /// Talk to the companion in the terminal
     Chat(chat::Options),
     /// Issue, list and revoke API keys
@@ -97,6 +101,7 @@ async fn main() -> ExitCode {
         Command::Up { demo_llm } => up::run(demo_llm).await.map(done),
         Command::Migrate => migrate::run().await.map(done),
         Command::Doctor => doctor::run().await,
+        Command::Bench(command) => bench::run(command).await.map(done),
         Command::Chat(options) => chat::run(options).await.map(done),
         Command::ApiKey(command) => apikey::run(command).await.map(done),
         Command::Events(command) => events::run(command).await,

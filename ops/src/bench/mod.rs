@@ -1,0 +1,18 @@
+//! `companion bench`: how good the engine is, measured on labelled sets.
+
+mod recall;
+
+use clap::Subcommand;
+
+/// What to measure.
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// How much of what answers a question is found, and how fast
+    Recall(recall::Options),
+}
+
+pub(crate) async fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Recall(options) => recall::run(options).await,
+    }
+}
