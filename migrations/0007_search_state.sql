@@ -20,14 +20,7 @@ CREATE INDEX memories_by_form ON read.memories (user_id, form_hash);
 
 DROP TABLE read.terms, read.corpus_sizes;
 
--- The columns are filled from the log: the tables are built again when a worker starts. Of users who
--- began anew after they were erased, the memory stream goes on after what can't be read any more.
+-- The columns are filled from the log: the tables are built again when a worker starts.
 TRUNCATE read.conversations, read.messages, read.memories, read.past_memories, read.memory_events,
     read.memory_streams, read.extraction_cursors;
 DELETE FROM checkpoints WHERE subscription = 'read_models';
-INSERT INTO read.memory_streams (user_id, version)
-SELECT e.user_id, max(v.version)
-FROM erasures e
-JOIN events v ON v.stream_id = 'memory-' || e.user_id
-WHERE NOT EXISTS (SELECT FROM user_keys k WHERE k.user_id = e.user_id AND k.key_id = v.key_id)
-GROUP BY e.user_id;
