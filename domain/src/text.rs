@@ -36,14 +36,18 @@ pub fn is_stop_word(word: &str) -> bool {
     STOP_WORDS.contains(&word)
 }
 
-/// The search terms of a text with how often each occurs: words without stop words, stemmed, in
-/// alphabetical order.
+/// The search terms of a text in their order: words without stop words, stemmed.
+pub fn term_sequence(text: &str) -> Vec<String> {
+    let words = words(text).into_iter();
+    words
+        .filter(|word| !is_stop_word(word))
+        .map(|word| stem(&word))
+        .collect()
+}
+
+/// The search terms of a text with how often each occurs, in alphabetical order.
 pub fn terms(text: &str) -> Vec<(String, u16)> {
-    let mut all: Vec<String> = words(text)
-        .into_iter()
-        .filter(|w| !is_stop_word(w))
-        .map(|w| stem(&w))
-        .collect();
+    let mut all = term_sequence(text);
     all.sort_unstable();
     let mut counted: Vec<(String, u16)> = Vec::with_capacity(all.len());
     for term in all {

@@ -55,6 +55,9 @@ enum Command {
     Migrate,
     /// Check everything that the service needs, and say what mends it
     Doctor,
+    /// Measure how good the engine is, on labelled sets
+    #[command(subcommand)]
+    Bench(bench::Command),
     /// Talk to the companion in the terminal
     Chat(chat::Options),
     /// Issue, list and revoke API keys
@@ -78,9 +81,6 @@ enum Command {
     Restore(restore::Options),
     /// Put another master key in the place of the present one
     RotateMasterKey(rotate::Options),
-    /// Measure how good the engine is, on labelled sets
-    #[command(subcommand)]
-    Bench(bench::Command),
     /// Try a deployed service from outside and say what fails
     Check(check::Options),
     /// Print a token for a user; with --scope admin this makes the first admin
@@ -101,6 +101,7 @@ async fn main() -> ExitCode {
         Command::Up { demo_llm } => up::run(demo_llm).await.map(done),
         Command::Migrate => migrate::run().await.map(done),
         Command::Doctor => doctor::run().await,
+        Command::Bench(command) => bench::run(command).await.map(done),
         Command::Chat(options) => chat::run(options).await.map(done),
         Command::ApiKey(command) => apikey::run(command).await.map(done),
         Command::Events(command) => events::run(command).await,
@@ -111,7 +112,6 @@ async fn main() -> ExitCode {
         Command::Backup(options) => backup::run(options).await,
         Command::Restore(options) => restore::run(options).await,
         Command::RotateMasterKey(options) => rotate::run(options).await,
-        Command::Bench(command) => bench::run(command).await.map(done),
         Command::Check(options) => check::run(options).await.map(|well| {
             if well {
                 ExitCode::SUCCESS

@@ -32,6 +32,7 @@ mod metrics;
 mod ownership;
 mod processes;
 mod prompting;
+mod recalling;
 mod reembedding;
 mod reextracting;
 mod remembering_by_hand;

@@ -436,8 +436,7 @@ async fn a_forgotten_memory_is_gone_for_good() {
     app.chat("alice", "Do I like tea or coffee?", None).await;
     assert!(!app.last_prompt().contains("User likes"));
     let left: i64 = sqlx::query_scalar(
-        "SELECT (SELECT count(*) FROM past_memories) + (SELECT count(*) FROM memory_events)
-              + (SELECT count(*) FROM terms WHERE source = 1)",
+        "SELECT (SELECT count(*) FROM past_memories) + (SELECT count(*) FROM memory_events)",
     )
     .fetch_one(&app.core.pool)
     .await

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use companion_adapters::core::Core;
-use companion_adapters::embedder::{content_hash, message_text};
+use companion_adapters::embedder::content_hash;
 use companion_adapters::queue::{self, EmbedJob, ExtractJob, NewJob, SummariseJob};
 use companion_adapters::subscription::{Page, RELAY};
 use companion_adapters::vectors;
-use companion_domain::conversation::{Conversation, Role};
-use companion_domain::events::{Event, ImportedMessage, Recorded};
+use companion_domain::conversation::Conversation;
+use companion_domain::events::{Event, Recorded};
 use companion_domain::ids::{ConversationId, UserId};
 use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
@@ -215,14 +215,13 @@ impl Relay {
 /// The texts of an event that are to be found by their meaning.
 pub(crate) fn embedded_texts(event: &Event) -> Vec<String> {
     let text = match event {
-        Event::UserMessageReceived(event) => message_text(Role::User, None, &event.content),
+        Event::UserMessageReceived(event) => event.content.clone(),
         Event::MessagesImported(event) => {
-            let text = |m: &ImportedMessage| message_text(m.role, m.name.as_deref(), &m.content);
-            return event.messages.iter().map(text).collect();
+            return event.messages.iter().map(|m| m.content.clone()).collect();
         }
-        Event::ReplyCompleted(event) => message_text(Role::Assistant, None, &event.content),
-        Event::ReplyFailed(event) => message_text(Role::Assistant, None, &event.partial),
-        Event::ReplyCancelled(event) => message_text(Role::Assistant, None, &event.partial),
+        Event::ReplyCompleted(event) => event.content.clone(),
+        Event::ReplyFailed(event) => event.partial.clone(),
+        Event::ReplyCancelled(event) => event.partial.clone(),
         Event::MemoryRecorded(event) => event.content.clone(),
         Event::MemoryRevised(event) => event.content.clone().unwrap_or_default(),
         Event::ConversationStarted(_)

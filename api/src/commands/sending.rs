@@ -4,13 +4,11 @@ use std::sync::Arc;
 
 use chrono_tz::Tz;
 use companion_adapters::core::Core;
-use companion_adapters::embedder::{content_hash, message_text};
+use companion_adapters::embedder::content_hash;
 use companion_adapters::event_store::{AppendError, Expected, Idempotency};
 use companion_adapters::recall::{self, Found, Query};
 use companion_adapters::{lost_replies, messages, progress, rate_limit, vectors};
-use companion_domain::conversation::{
-    Conversation, Message, OpenReply, Refusal, Role, SendMessage,
-};
+use companion_domain::conversation::{Conversation, Message, OpenReply, Refusal, SendMessage};
 use companion_domain::events::{Event, Metadata, Recorded};
 use companion_domain::ids::{ConversationId, ExternalUserId, MessageId, ReplyId, StreamId, UserId};
 use serde_json::Value;
@@ -404,18 +402,30 @@ async fn look_up(core: Core, user: UserId, message: String, sent: Option<Tz>) ->
 
 /// Finds the memories for a message. When that fails the user still gets a reply.
 async fn recall(core: Core, user: UserId, message: String) -> Vec<Found> {
-    let text = message_text(Role::User, None, &message);
-    let vector = match core.embedder.embed_query(&text).await {
-        Ok(vector) => vector,
-        Err(error) => {
-            tracing::error!("nothing is recalled: {error}");
-            return Vec::new();
-        }
+    let (index, asked) = tokio::join!(
+        core.indexes.fresh(&core.pool, user),
+        recall::ask(&core, user, &message),
+    );
+    let (index, asked) = match (index, asked) {
+        (Ok(index), Ok(asked)) => (index, asked),
+        (Err(error), _) => return nothing(error),
+        (_, Err(error)) => return nothing(error),
     };
+    if asked.reworded == message {
+        // The message's own vector is made now; the background need not make it again.
+        let (derived, kept) = (
+            core.derived.clone(),
+            [(content_hash(&message), asked.vector.clone())],
+        );
+        tokio::spawn(async move {
+            if let Err(error) = vectors::keep(&derived, user, &kept).await {
+                tracing::debug!("a vector was not kept and is made again: {error}");
+            }
+        });
+    }
     let query = Query {
         user,
         text: &message,
-        vector: &vector,
         top_k: core.config.long_term_memory_top_k,
         threshold: core.config.memory_similarity_threshold,
         kinds: None,
@@ -423,17 +433,12 @@ async fn recall(core: Core, user: UserId, message: String) -> Vec<Found> {
         conversation: None,
         as_of: None,
     };
-    let found = recall::for_prompt(&core.pool, &core.config.decay, &query).await;
-    // The message's own vector is made now; the background need not make it again.
-    let derived = core.derived.clone();
-    let kept = [(content_hash(&text), vector.clone())];
-    tokio::spawn(async move {
-        if let Err(error) = vectors::keep(&derived, user, &kept).await {
-            tracing::debug!("a vector was not kept and is made again: {error}");
-        }
-    });
-    found.unwrap_or_else(|error| {
-        tracing::error!("nothing is recalled: {error}");
-        Vec::new()
-    })
+    recall::for_prompt(&core, index, asked, &query)
+        .await
+        .unwrap_or_else(nothing)
+}
+
+fn nothing(error: impl std::fmt::Display) -> Vec<Found> {
+    tracing::error!("nothing is recalled: {error}");
+    Vec::new()
 }

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use companion_adapters::memories::{self, Filter};
-use companion_adapters::recall::{self, Found, Item};
+use companion_adapters::recall::{self, Found, Item, RecallError};
 use companion_domain::ids::{ConversationId, MemoryId};
 use companion_domain::memory::MemoryKind;
 use poem::web::Data;
@@ -67,7 +67,7 @@ pub(crate) struct SearchResult {
     importance_now: Option<f64>,
     /// Cosine similarity to the query.
     similarity: f64,
-    /// The fused score by which it is ranked.
+    /// The score by which it is ranked, 0 to 1.
     score: f64,
     created_at: DateTime<Utc>,
     sources: Vec<SourceView>,
@@ -185,39 +185,39 @@ impl MemoriesApi {
         }
         let conversation = request.conversation_id.map(ConversationId);
         let user = caller.user;
-        let (lag, vector) = tokio::join!(
-            page::wait_for_own_writes(&app.core, user),
-            app.core.embedder.embed_query(&request.query),
-        );
-        let lag = lag?;
-        if let Some(conversation) = conversation {
-            let mut connection = app.core.pool.acquire().await?;
-            owned::check_conversation(&mut connection, user, conversation, lag.as_deref()).await?;
-        }
-        let vector = vector.map_err(|error| {
-            tracing::error!("a query could not be embedded: {error}");
-            Problem::from(Code::EmbeddingUnavailable)
-        })?;
+        let core = &app.core;
+        // The index must hold the caller's own writes; the query is embedded meanwhile.
+        let ready = async {
+            let lag = page::wait_for_own_writes(core, user).await?;
+            if let Some(conversation) = conversation {
+                let mut connection = core.pool.acquire().await?;
+                owned::check_conversation(&mut connection, user, conversation, lag.as_deref())
+                    .await?;
+            }
+            Ok::<_, Problem>((lag, core.indexes.fresh(&core.pool, user).await?))
+        };
+        let (ready, asked) = tokio::join!(ready, recall::ask(core, user, &request.query));
+        let (lag, index) = ready?;
+        let asked = asked.map_err(RecallError::from)?;
         let kinds: Option<Vec<MemoryKind>> = request
             .kinds
             .map(|kinds| kinds.into_iter().map(MemoryKind::from).collect());
         let query = recall::Query {
             user,
             text: &request.query,
-            vector: &vector,
             top_k: request.top_k.unwrap_or(DEFAULT_TOP_K) as usize,
-            threshold: app.core.config.memory_similarity_threshold,
+            threshold: core.config.memory_similarity_threshold,
             kinds: kinds.as_deref(),
             include_messages: request.include_messages.unwrap_or(false),
             conversation,
             as_of: request.as_of,
         };
-        let found = recall::search(&app.core.pool, &app.core.config.decay, &query).await?;
+        let found = recall::search(core, index, asked, &query).await?;
         let sources = found.iter().flat_map(|found| match &found.item {
             Item::Memory(memory) => memory.sources.as_slice(),
             Item::Message(_) => &[],
         });
-        let external = ExternalIds::of(&app.core, user, sources).await?;
+        let external = ExternalIds::of(core, user, sources).await?;
         let results = found.into_iter().map(|found| result(found, &external));
         Ok(Read::new(
             SearchResults {
@@ -225,6 +225,18 @@ impl MemoriesApi {
             },
             lag,
         ))
+    }
+}
+
+impl From<RecallError> for Problem {
+    fn from(error: RecallError) -> Self {
+        match error {
+            RecallError::Database(error) => error.into(),
+            RecallError::Embed(error) => {
+                tracing::error!("a query could not be embedded: {error}");
+                Code::EmbeddingUnavailable.into()
+            }
+        }
     }
 }
 

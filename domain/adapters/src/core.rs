@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::database::{self, DatabaseError};
 use crate::embedder::{EmbedError, Embedder};
 use crate::event_store::EventStore;
+use crate::recall::Indexes;
 use crate::redis_link::{InvalidRedis, RedisLink};
 use crate::vault::{Vault, VaultError};
 
@@ -34,6 +35,8 @@ pub struct Core {
     pub buffer: Buffer,
     /// The embedding model.
     pub embedder: Embedder,
+    /// The users' search indexes.
+    pub indexes: Indexes,
 }
 
 /// The log and the pools to its database.
@@ -88,6 +91,7 @@ impl Core {
     fn assemble(config: Config, log: Log, embedder: Embedder) -> Result<Self, StartError> {
         let redis = RedisLink::open(&config)?;
         let buffer = Buffer::new(&config, redis.clone());
+        let indexes = Indexes::new(&config);
         let Log {
             pool,
             derived,
@@ -101,6 +105,7 @@ impl Core {
             redis,
             buffer,
             embedder,
+            indexes,
         })
     }
 
@@ -123,6 +128,7 @@ impl Core {
     pub async fn forget(&self, user: UserId) {
         self.store.vault().forget(user).await;
         self.buffer.forget_user(user).await;
+        self.indexes.forget(user).await;
     }
 
     /// Closes the connections; to be called when nothing uses them any more.

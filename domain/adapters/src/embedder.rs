@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use companion_domain::conversation::Role;
 use fastembed::{
     InitOptionsUserDefined, Pooling, TextEmbedding, TokenizerFiles, UserDefinedEmbeddingModel,
 };
@@ -143,14 +142,6 @@ impl Embedder {
             .await
             .map_err(|_| EmbedError::Stopped)?;
         vectors.await.map_err(|_| EmbedError::Stopped)?
-    }
-}
-
-/// What of a message is embedded: its text, with the speaker's name where one is given.
-pub fn message_text(role: Role, name: Option<&str>, content: &str) -> String {
-    match (role, name) {
-        (_, Some(name)) => format!("{name}: {content}"),
-        (Role::User | Role::Assistant, None) => content.to_owned(),
     }
 }
 

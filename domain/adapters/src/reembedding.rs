@@ -1,14 +1,13 @@
 //! Makes the vectors that a model lacks. What needs one is seen in the read models, so that nothing that was
 //! forgotten comes back; who may need some is seen in the log.
 
-use companion_domain::conversation::Role;
 use companion_domain::ids::UserId;
 use pgvector::Vector as Pgvector;
 use sqlx::{AssertSqlSafe, PgPool};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::embedder::{Embedder, Vector, message_text};
+use crate::embedder::{Embedder, Vector};
 use crate::embedding_models::{self, EmbeddingModel};
 use crate::subscription::{Checkpoint, READ_MODELS};
 use crate::vectors::VectorError;
@@ -145,32 +144,21 @@ async fn lacking(
     user: UserId,
 ) -> Result<Vec<(Vec<u8>, String)>, sqlx::Error> {
     let sql = format!(
-        "SELECT DISTINCT ON (t.content_hash) t.content_hash, t.role, t.name, t.content FROM (
-             SELECT content_hash, role, name, content FROM messages
+        "SELECT DISTINCT ON (t.content_hash) t.content_hash, t.content FROM (
+             SELECT content_hash, content FROM messages
              WHERE user_id = $1 AND searchable AND content_hash IS NOT NULL AND content <> ''
-             UNION ALL SELECT content_hash, 'user', NULL, content FROM memories WHERE user_id = $1
-             UNION ALL SELECT content_hash, 'user', NULL, content FROM past_memories WHERE user_id = $1
+             UNION ALL SELECT content_hash, content FROM memories WHERE user_id = $1
+             UNION ALL SELECT content_hash, content FROM past_memories WHERE user_id = $1
          ) AS t
          WHERE NOT EXISTS (SELECT FROM {} v WHERE v.user_id = $1 AND v.content_hash = t.content_hash)
          LIMIT $2",
         model.table()
     );
-    let rows: Vec<(Vec<u8>, String, Option<String>, String)> = sqlx::query_as(AssertSqlSafe(sql))
+    sqlx::query_as(AssertSqlSafe(sql))
         .bind(user.0)
         .bind(TOGETHER)
         .fetch_all(pool)
-        .await?;
-    Ok(rows
-        .into_iter()
-        .map(|(hash, role, name, content)| {
-            let role = if role == "user" {
-                Role::User
-            } else {
-                Role::Assistant
-            };
-            (hash, message_text(role, name.as_deref(), &content))
-        })
-        .collect())
+        .await
 }
 
 /// Keeps vectors that are needed still; returns how many of them are there now. What is forgotten at this

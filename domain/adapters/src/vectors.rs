@@ -30,7 +30,8 @@ pub async fn known(
     .await
 }
 
-async fn load(
+/// The vectors of these hashes that there are.
+pub(crate) async fn load(
     executor: impl PgExecutor<'_>,
     user: UserId,
     hashes: &[Vec<u8>],

@@ -16,7 +16,7 @@ use tokio::process::{Child, Command};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use uuid::Uuid;
 
-use self::scratch::Scratch;
+pub(crate) use self::scratch::Scratch;
 use self::valkey::Valkey;
 use crate::embedded::cluster::Cluster;
 use crate::embedded::server::Server;
@@ -113,7 +113,8 @@ fn ended_by(signal: i32) -> ExitCode {
     ExitCode::from(u8::try_from(128 + signal).unwrap_or(1))
 }
 
-async fn start_postgres(folder: &Scratch) -> Result<(Server, Secret)> {
+/// Starts a PostgreSQL of its own in a folder, which doesn't wait for the disk; returns its password too.
+pub(crate) async fn start_postgres(folder: &Scratch) -> Result<(Server, Secret)> {
     let identity = Identity::for_postgres()?;
     let base = || placement::system_base(identity).unwrap_or_else(|| folder.path.clone());
     let cluster = Cluster {

@@ -7,6 +7,7 @@ mod api_keys;
 mod buffer;
 mod conversations;
 mod memories;
+mod search;
 mod users;
 
 use companion_adapters::core::Core;
@@ -55,6 +56,8 @@ impl Subscriber for ReadModels {
 async fn project(transaction: &mut PgConnection, recorded: &Recorded) -> Result<(), sqlx::Error> {
     users::project(transaction, recorded).await?;
     api_keys::project(transaction, recorded).await?;
+    // Before the rows that are stamped with the change.
+    search::project(transaction, recorded).await?;
     conversations::project(transaction, recorded).await?;
     memories::project(transaction, recorded).await
 }

@@ -109,6 +109,7 @@ pub struct Config {
     pub short_term_memory_ttl: Duration,
     pub long_term_memory_top_k: usize,
     pub memory_similarity_threshold: f64,
+    pub recall_cache_bytes: u64,
     pub decay: Decay,
     pub memory_upkeep: Duration,
     pub extraction_mode: ExtractionMode,

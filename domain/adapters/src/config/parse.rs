@@ -72,6 +72,9 @@ impl Config {
             long_term_memory_top_k: v.parse(&settings::LONG_TERM_MEMORY_TOP_K, |n| *n <= 100)?,
             memory_similarity_threshold: share(&settings::MEMORY_SIMILARITY_THRESHOLD)?,
             memory_upkeep: seconds(&settings::MEMORY_UPKEEP_SECONDS, 86_400)?,
+            recall_cache_bytes: v.parse(&settings::RECALL_CACHE_MB, |mb: &u64| {
+                (1..=1_048_576).contains(mb)
+            })? << 20,
             decay: decay(v, share(&settings::MEMORY_FADE_BELOW)?)?,
             extraction_mode: v.choice(
                 &settings::MEMORY_EXTRACTION_METHOD,

@@ -16,7 +16,6 @@ use sqlx::{AssertSqlSafe, FromRow, PgConnection, PgExecutor, Row};
 use uuid::Uuid;
 
 use crate::embedder::content_hash;
-use crate::lexicon;
 
 /// How many memories near to a statement are weighed against it.
 const NEIGHBOURS: i64 = 8;
@@ -54,7 +53,7 @@ const COLUMNS: &str = "memory_id, content, kind, state, importance, explicit, su
 impl Memory {
     /// The kind; what the table can't hold counts as a fact.
     pub fn kind(&self) -> MemoryKind {
-        MemoryKind::parse(&self.kind).unwrap_or(MemoryKind::Fact)
+        kind_of(&self.kind)
     }
 
     /// The importance after decay, 0..=1.
@@ -67,6 +66,11 @@ impl Memory {
             now,
         )
     }
+}
+
+/// The kind of that name; what is none counts as a fact.
+pub(crate) fn kind_of(name: &str) -> MemoryKind {
+    MemoryKind::parse(name).unwrap_or(MemoryKind::Fact)
 }
 
 /// The versions of the user's memory stream whose events touched a memory, in order.
@@ -298,7 +302,7 @@ const FADED: &str = "(NOT m.explicit AND m.importance < $3 * power(2.0::float8,
                / ($2::jsonb ->> m.kind)::float8, 1000)))";
 
 /// The memories of a user `$1` as they were believed at the time `$4`.
-fn then_believed() -> String {
+pub(crate) fn then_believed() -> String {
     format!(
         "(SELECT user_id, content_hash, {COLUMNS} FROM memories WHERE user_id = $1 AND updated_at <= $4
           UNION ALL SELECT user_id, content_hash, {COLUMNS} FROM past_memories
@@ -382,6 +386,11 @@ pub async fn some(
         .collect())
 }
 
+/// What two memories that say the same have in common: the hash of their normal form.
+pub fn form_hash(content: &str) -> Vec<u8> {
+    content_hash(&text::normal_form(content))
+}
+
 /// The live memory, faded or not, that says the same as a statement. A faded one says so.
 ///
 /// # Errors
@@ -392,15 +401,9 @@ pub async fn same(
     decay: &Decay,
     statement: &str,
 ) -> Result<Option<Memory>, sqlx::Error> {
-    let terms = text::terms(statement);
-    let alike = lexicon::with_terms(&mut *connection, user, lexicon::Source::Memory, &terms);
-    let alike = alike.await?;
     let columns = columns();
-    // What has no terms is in no index, and there is little of it.
     let sql = format!(
-        "SELECT {columns} FROM memories m WHERE m.user_id = $1 AND m.state IN ('live', 'faded')
-           AND (m.memory_id = ANY($5) OR ($6 AND NOT EXISTS (
-               SELECT FROM terms t WHERE t.user_id = $1 AND t.source = 1 AND t.item_id = m.memory_id)))
+        "SELECT {columns} FROM memories m WHERE m.user_id = $1 AND m.state IN ('live', 'faded') AND m.form_hash = $5
          ORDER BY m.created_at, m.memory_id"
     );
     let rows: Vec<Memory> = sqlx::query_as(AssertSqlSafe(sql))
@@ -408,8 +411,7 @@ pub async fn same(
         .bind(half_lives(decay))
         .bind(decay.fade_below)
         .bind(Utc::now())
-        .bind(alike)
-        .bind(terms.is_empty())
+        .bind(form_hash(statement))
         .fetch_all(connection)
         .await?;
     let form = text::normal_form(statement);
@@ -479,88 +481,29 @@ pub async fn list(
     Ok((memories, total))
 }
 
-/// Among which live memories to look for the nearest; faded ones are left out.
-pub struct Among<'a> {
-    /// Only of these kinds.
-    pub kinds: Option<&'a [MemoryKind]>,
-    /// Only with a source in this conversation.
-    pub conversation: Option<ConversationId>,
-    /// As they were believed then.
-    pub as_of: Option<DateTime<Utc>>,
-    /// What has faded.
-    pub decay: &'a Decay,
-}
-
-/// The live memories nearest to a vector, with their cosine similarity, and of these others those
-/// that are allowed, whatever their distance. A memory without a vector yet comes with `None`.
+/// The live memories among these, as they are or were at a time; in no order.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn nearest(
-    connection: &mut PgConnection,
-    user: UserId,
-    vector: &[f32],
-    among: &Among<'_>,
-    limit: i64,
-    and: &[Uuid],
-) -> Result<Vec<(Memory, Option<f64>)>, sqlx::Error> {
-    #[derive(sqlx::FromRow)]
-    struct Nearest {
-        #[sqlx(flatten)]
-        memory: Memory,
-        similarity: Option<f64>,
-    }
-    let table = table(among.as_of);
-    // Ids and distances first, rows after: see `related`.
-    let sql = format!(
-        "WITH live AS (
-             SELECT m.memory_id, 1 - (v.embedding <=> $5) AS similarity FROM {table} m
-             LEFT JOIN vectors v ON v.user_id = m.user_id AND v.content_hash = m.content_hash
-             WHERE m.user_id = $1 AND m.state = 'live' AND NOT {FADED}
-               AND ($6::text[] IS NULL OR m.kind = ANY($6))
-               AND ($7::text IS NULL OR m.sources @> jsonb_build_array(jsonb_build_object('conversation_id', $7)))
-         ), chosen AS (
-             (SELECT * FROM live ORDER BY similarity DESC NULLS LAST LIMIT $8)
-             UNION SELECT * FROM live WHERE memory_id = ANY($9)
-         )
-         SELECT {COLUMNS}, similarity FROM chosen JOIN {table} m USING (memory_id)"
-    );
-    let rows: Vec<Nearest> = sqlx::query_as(AssertSqlSafe(sql))
-        .bind(user.0)
-        .bind(half_lives(among.decay))
-        .bind(among.decay.fade_below)
-        .bind(among.as_of.unwrap_or_else(Utc::now))
-        .bind(Pgvector::from(vector.to_vec()))
-        .bind(
-            among
-                .kinds
-                .map(|kinds| kinds.iter().map(|kind| kind.as_str()).collect::<Vec<_>>()),
-        )
-        .bind(among.conversation.map(|c| c.to_string()))
-        .bind(limit)
-        .bind(and)
-        .fetch_all(connection)
-        .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| (row.memory, row.similarity))
-        .collect())
-}
-
-/// The texts of the memories that were live at a time.
-///
-/// # Errors
-/// When the database fails.
-pub async fn believed(
+pub async fn findable(
     executor: impl PgExecutor<'_>,
     user: UserId,
-    as_of: DateTime<Utc>,
-) -> Result<Vec<(Uuid, String)>, sqlx::Error> {
-    let sql = then_believed().replace("$4", "$2");
-    let sql = format!("SELECT memory_id, content FROM {sql} AS m WHERE state = 'live'");
+    as_of: Option<DateTime<Utc>>,
+    ids: &[Uuid],
+) -> Result<Vec<Memory>, sqlx::Error> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let table = table(as_of).replace("$4", "$3");
+    let sql = format!(
+        "SELECT {COLUMNS} FROM {table} m
+         WHERE m.user_id = $1 AND m.memory_id = ANY($2) AND m.state = 'live'
+           AND $3::timestamptz IS NOT NULL"
+    );
     sqlx::query_as(AssertSqlSafe(sql))
         .bind(user.0)
-        .bind(as_of)
+        .bind(ids)
+        .bind(as_of.unwrap_or_else(Utc::now))
         .fetch_all(executor)
         .await
 }

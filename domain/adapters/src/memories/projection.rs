@@ -13,7 +13,8 @@ use sqlx::{AssertSqlSafe, PgConnection};
 use uuid::Uuid;
 
 use crate::embedder::content_hash;
-use crate::{lexicon, vectors};
+use crate::memories::form_hash;
+use crate::vectors;
 
 /// Takes in a new memory.
 ///
@@ -26,8 +27,10 @@ pub async fn record(
 ) -> Result<(), sqlx::Error> {
     let added = sqlx::query(
         "INSERT INTO memories (memory_id, user_id, content, content_hash, kind, state, importance, explicit, subject,
-             sources, occurred_at, valid_from, told_at, last_reinforced_at, created_at, updated_at, version)
-         VALUES ($1, $2, $3, $4, $5, 'live', $6, $7, $8, $9, $10, $11, $12, $12, $13, $13, $14)
+             sources, occurred_at, valid_from, told_at, last_reinforced_at, created_at, updated_at, version, form_hash,
+             search_version)
+         VALUES ($1, $2, $3, $4, $5, 'live', $6, $7, $8, $9, $10, $11, $12, $12, $13, $13, $14, $15,
+             (SELECT version FROM search_state WHERE user_id = $2))
          ON CONFLICT (memory_id) DO NOTHING",
     )
     .bind(event.memory_id.0)
@@ -44,19 +47,11 @@ pub async fn record(
     .bind(event.told_at)
     .bind(recorded.recorded_at)
     .bind(recorded.version)
+    .bind(form_hash(&event.content))
     .execute(&mut *connection)
     .await?;
     if added.rows_affected() == 1 {
         note_event(connection, recorded, &[event.memory_id.0]).await?;
-        let source = lexicon::Source::Memory;
-        lexicon::index(
-            connection,
-            recorded.user,
-            source,
-            event.memory_id.0,
-            &event.content,
-        )
-        .await?;
     }
     Ok(())
 }
@@ -74,7 +69,7 @@ pub async fn reinforce(
     sqlx::query(
         "UPDATE memories SET state = CASE state WHEN 'faded' THEN 'live' ELSE state END, sources = sources || $3,
              told_at = greatest(told_at, $4), last_reinforced_at = greatest(last_reinforced_at, $4),
-             updated_at = $5, version = $6
+             updated_at = $5, version = $6, search_version = (SELECT version FROM search_state WHERE user_id = $1)
          WHERE user_id = $1 AND memory_id = $2 AND version < $6",
     )
     .bind(recorded.user.0)
@@ -98,9 +93,10 @@ pub async fn supersede(
     event: &MemorySuperseded,
 ) -> Result<(), sqlx::Error> {
     keep_past(connection, recorded, &[event.memory_id.0]).await?;
-    let content: Option<String> = sqlx::query_scalar(
-        "UPDATE memories SET state = 'superseded', superseded_by = $3, valid_to = $4, updated_at = $5, version = $6
-         WHERE user_id = $1 AND memory_id = $2 AND version < $6 RETURNING content",
+    sqlx::query(
+        "UPDATE memories SET state = 'superseded', superseded_by = $3, valid_to = $4, updated_at = $5, version = $6,
+             search_version = (SELECT version FROM search_state WHERE user_id = $1)
+         WHERE user_id = $1 AND memory_id = $2 AND version < $6",
     )
     .bind(recorded.user.0)
     .bind(event.memory_id.0)
@@ -108,24 +104,13 @@ pub async fn supersede(
     .bind(event.valid_to)
     .bind(recorded.recorded_at)
     .bind(recorded.version)
-    .fetch_optional(&mut *connection)
+    .execute(connection)
     .await?;
-    if let Some(content) = content {
-        let source = lexicon::Source::Memory;
-        lexicon::remove(
-            connection,
-            recorded.user,
-            source,
-            event.memory_id.0,
-            &content,
-        )
-        .await?;
-    }
     Ok(())
 }
 
-/// Takes in that the importance of a memory has sunk below the floor. It stays in the index: who tells
-/// it again is to find it.
+/// Takes in that the importance of a memory has sunk below the floor: it is not
+/// found any more.
 ///
 /// # Errors
 /// When the database fails.
@@ -136,7 +121,8 @@ pub async fn fade(
 ) -> Result<(), sqlx::Error> {
     keep_past(connection, recorded, &[event.memory_id.0]).await?;
     sqlx::query(
-        "UPDATE memories SET state = 'faded', updated_at = $3, version = $4
+        "UPDATE memories SET state = 'faded', updated_at = $3, version = $4,
+             search_version = (SELECT version FROM search_state WHERE user_id = $1)
          WHERE user_id = $1 AND memory_id = $2 AND version < $4 AND state = 'live'",
     )
     .bind(recorded.user.0)
@@ -163,7 +149,7 @@ pub async fn reuse(
     keep_past(connection, recorded, &ids).await?;
     sqlx::query(
         "UPDATE memories m SET last_reinforced_at = greatest(m.last_reinforced_at, used.last_at),
-             updated_at = $4, version = $5
+             updated_at = $4, version = $5, search_version = (SELECT version FROM search_state WHERE user_id = $1)
          FROM unnest($2::uuid[], $3::timestamptz[]) AS used (memory_id, last_at)
          WHERE m.user_id = $1 AND m.memory_id = used.memory_id AND m.version < $5",
     )
@@ -188,17 +174,15 @@ pub async fn revise(
     event: &MemoryRevised,
 ) -> Result<(), sqlx::Error> {
     keep_past(connection, recorded, &[event.memory_id.0]).await?;
-    let former: Option<(String, String)> = sqlx::query_as(
-        "UPDATE memories m SET content = coalesce($3, m.content), content_hash = coalesce($4, m.content_hash),
-             kind = coalesce($5, m.kind), importance = coalesce($6, m.importance),
-             state = CASE m.state WHEN 'faded' THEN 'live' ELSE m.state END,
-             subject = CASE WHEN $3 IS NULL THEN m.subject ELSE $10 END, explicit = coalesce($11, m.explicit),
-             occurred_at = coalesce($12, m.occurred_at), sources = m.sources || $13,
-             told_at = greatest(m.told_at, $7), last_reinforced_at = greatest(m.last_reinforced_at, $7),
-             updated_at = $8, version = $9
-         FROM memories f
-         WHERE m.user_id = $1 AND m.memory_id = $2 AND m.version < $9 AND f.memory_id = m.memory_id
-         RETURNING f.content, m.state",
+    sqlx::query(
+        "UPDATE memories SET content = coalesce($3, content), content_hash = coalesce($4, content_hash),
+             form_hash = coalesce($14, form_hash), kind = coalesce($5, kind), importance = coalesce($6, importance),
+             state = CASE state WHEN 'faded' THEN 'live' ELSE state END,
+             subject = CASE WHEN $3 IS NULL THEN subject ELSE $10 END, explicit = coalesce($11, explicit),
+             occurred_at = coalesce($12, occurred_at), sources = sources || $13,
+             told_at = greatest(told_at, $7), last_reinforced_at = greatest(last_reinforced_at, $7),
+             updated_at = $8, version = $9, search_version = (SELECT version FROM search_state WHERE user_id = $1)
+         WHERE user_id = $1 AND memory_id = $2 AND version < $9",
     )
     .bind(recorded.user.0)
     .bind(event.memory_id.0)
@@ -213,16 +197,9 @@ pub async fn revise(
     .bind(event.explicit)
     .bind(event.occurred_at)
     .bind(Json(&event.sources))
-    .fetch_optional(&mut *connection)
+    .bind(event.content.as_deref().map(form_hash))
+    .execute(connection)
     .await?;
-    let (Some((former, state)), Some(content)) = (former, &event.content) else {
-        return Ok(());
-    };
-    if state == "live" {
-        let (user, source, id) = (recorded.user, lexicon::Source::Memory, event.memory_id.0);
-        lexicon::remove(connection, user, source, id, &former).await?;
-        lexicon::index(connection, user, source, id, content).await?;
-    }
     Ok(())
 }
 
@@ -267,7 +244,7 @@ pub async fn clear(
             .await?;
     }
     sqlx::query(
-        "UPDATE memories SET updated_at = $3, version = $4
+        "UPDATE memories SET updated_at = $3, version = $4, search_version = (SELECT version FROM search_state WHERE user_id = $1)
          WHERE user_id = $1 AND memory_id = ANY($2) AND version < $4",
     )
     .bind(recorded.user.0)
@@ -318,7 +295,6 @@ async fn forget_all(
             .execute(&mut *connection)
             .await?;
     }
-    lexicon::remove_all(connection, user, lexicon::Source::Memory, memories).await?;
     vectors::mark_unused(connection, user, &hashes).await
 }
 

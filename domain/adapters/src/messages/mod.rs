@@ -8,7 +8,6 @@ use chrono::{DateTime, Utc};
 use companion_domain::events::RecalledMemory;
 use companion_domain::ids::{ConversationId, MemoryId, MessageId, ReplyId, UserId};
 use companion_domain::usage::Answered;
-use pgvector::Vector as Pgvector;
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
@@ -306,52 +305,27 @@ pub async fn list_messages(
     Ok(Some(rows))
 }
 
-/// The messages nearest to a vector, with their cosine similarity, and these others whatever their
-/// distance. A message without a vector yet comes with `None`.
+/// The messages among these that may be found, in no order.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn nearest(
-    connection: &mut PgConnection,
+pub async fn findable(
+    executor: impl PgExecutor<'_>,
     user: UserId,
-    vector: &[f32],
-    conversation: Option<ConversationId>,
-    as_of: Option<DateTime<Utc>>,
-    limit: i64,
-    and: &[Uuid],
-) -> Result<Vec<(MessageRow, Option<f64>)>, sqlx::Error> {
-    #[derive(sqlx::FromRow)]
-    struct Row {
-        #[sqlx(flatten)]
-        message: MessageRow,
-        similarity: Option<f64>,
+    ids: &[Uuid],
+) -> Result<Vec<MessageRow>, sqlx::Error> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
     }
-    let rows: Vec<Row> = sqlx::query_as(
-        "WITH said AS (
-             SELECT m.message_id, 1 - (v.embedding <=> $2) AS similarity FROM messages m
-             LEFT JOIN vectors v ON v.user_id = m.user_id AND v.content_hash = m.content_hash
-             WHERE m.user_id = $1 AND m.content <> '' AND m.searchable
-               AND ($3::uuid IS NULL OR m.conversation_id = $3) AND ($6::timestamptz IS NULL OR m.recorded_at <= $6)
-         ), chosen AS (
-             (SELECT * FROM said ORDER BY similarity DESC NULLS LAST LIMIT $4)
-             UNION SELECT * FROM said WHERE message_id = ANY($5)
-         )
-         SELECT message_id, conversation_id, role, name, content, created_at, external_id, reply_status,
-                NULL::jsonb AS recalled, similarity
-         FROM chosen JOIN messages USING (message_id)",
+    sqlx::query_as(
+        "SELECT message_id, conversation_id, role, name, content, created_at, external_id, reply_status,
+                NULL::jsonb AS recalled
+         FROM messages WHERE user_id = $1 AND message_id = ANY($2) AND searchable",
     )
     .bind(user.0)
-    .bind(Pgvector::from(vector.to_vec()))
-    .bind(conversation.map(|c| c.0))
-    .bind(limit)
-    .bind(and)
-    .bind(as_of)
-    .fetch_all(connection)
-    .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| (row.message, row.similarity))
-        .collect())
+    .bind(ids)
+    .fetch_all(executor)
+    .await
 }
 
 /// The users with a conversation that changed after a time.

@@ -2,8 +2,8 @@
 
 use companion_domain::conversation::Role;
 use companion_domain::events::{
-    FailureReason, ImportedMessage, MemoriesCleared, MessagesImported, Recorded, ReplyCancelled,
-    ReplyCompleted, ReplyFailed, ReplyRequested, ReplyStarted, UserMessageReceived,
+    FailureReason, MemoriesCleared, MessagesImported, Recorded, ReplyCancelled, ReplyCompleted,
+    ReplyFailed, ReplyRequested, ReplyStarted, UserMessageReceived,
 };
 use companion_domain::ids::{ConversationId, ReplyId, UserId};
 use companion_domain::text;
@@ -12,8 +12,7 @@ use sqlx::PgConnection;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use crate::embedder::{content_hash, message_text};
-use crate::lexicon::{self, Source};
+use crate::embedder::content_hash;
 use crate::vectors;
 
 /// The most characters of a title made of a first message.
@@ -69,9 +68,10 @@ pub async fn receive(
     }
     sqlx::query(
         "INSERT INTO messages (message_id, conversation_id, user_id, version, ordinal, role, content, content_hash,
-             created_at, recorded_at, reply_status, lease)
-         VALUES ($1, $3, $4, $5, 0, 'user', $6, $7, $8, $8, NULL, NULL),
-                ($2, $3, $4, $5, 1, 'assistant', '', NULL, $8, $8, 'running', $9)
+             created_at, recorded_at, reply_status, lease, search_version)
+         VALUES ($1, $3, $4, $5, 0, 'user', $6, $7, $8, $8, NULL, NULL,
+                    (SELECT version FROM search_state WHERE user_id = $4)),
+                ($2, $3, $4, $5, 1, 'assistant', '', NULL, $8, $8, 'running', $9, 0)
          ON CONFLICT DO NOTHING",
     )
     .bind(event.message_id.0)
@@ -80,19 +80,12 @@ pub async fn receive(
     .bind(recorded.user.0)
     .bind(recorded.version)
     .bind(&event.content)
-    .bind(content_hash(&message_text(Role::User, None, &event.content)))
+    .bind(content_hash(&event.content))
     .bind(recorded.recorded_at)
     .bind(event.lease)
-    .execute(&mut *connection)
+    .execute(connection)
     .await?;
-    lexicon::index(
-        connection,
-        recorded.user,
-        Source::Message,
-        event.message_id.0,
-        &event.content,
-    )
-    .await
+    Ok(())
 }
 
 /// Takes in that a reply was asked for again: it is running from now on.
@@ -164,17 +157,11 @@ pub async fn import(
         return Ok(());
     }
     let messages = &event.messages;
-    let hash = |message: &ImportedMessage| {
-        content_hash(&message_text(
-            message.role,
-            message.name.as_deref(),
-            &message.content,
-        ))
-    };
     sqlx::query(
         "INSERT INTO messages (message_id, conversation_id, user_id, version, ordinal, role, name, content,
-             content_hash, created_at, recorded_at, external_id)
-         SELECT m.id, $1, $2, $3, m.n - 1, m.role, m.name, m.content, m.hash, m.created_at, $4, m.external_id
+             content_hash, created_at, recorded_at, external_id, search_version)
+         SELECT m.id, $1, $2, $3, m.n - 1, m.role, m.name, m.content, m.hash, m.created_at, $4, m.external_id,
+             (SELECT version FROM search_state WHERE user_id = $2)
          FROM unnest($5::uuid[], $6::text[], $7::text[], $8::text[], $9::bytea[], $10::timestamptz[], $11::text[])
               WITH ORDINALITY AS m (id, role, name, content, hash, created_at, external_id, n)
          ON CONFLICT DO NOTHING",
@@ -187,15 +174,12 @@ pub async fn import(
     .bind(messages.iter().map(|m| m.role.as_str()).collect::<Vec<_>>())
     .bind(messages.iter().map(|m| m.name.as_deref()).collect::<Vec<_>>())
     .bind(messages.iter().map(|m| m.content.as_str()).collect::<Vec<_>>())
-    .bind(messages.iter().map(hash).collect::<Vec<_>>())
+    .bind(messages.iter().map(|m| content_hash(&m.content)).collect::<Vec<_>>())
     .bind(messages.iter().map(|m| m.created_at).collect::<Vec<_>>())
     .bind(messages.iter().map(|m| m.external_id.as_deref()).collect::<Vec<_>>())
-    .execute(&mut *connection)
+    .execute(connection)
     .await?;
-    let contents = messages
-        .iter()
-        .map(|message| (message.message_id.0, message.content.as_str()));
-    lexicon::index_all(connection, recorded.user, Source::Message, contents).await
+    Ok(())
 }
 
 /// Takes in a title.
@@ -231,14 +215,15 @@ pub async fn delete(
     user: UserId,
     conversation: ConversationId,
 ) -> Result<(), sqlx::Error> {
-    let gone: Vec<(Uuid, Option<Vec<u8>>)> = sqlx::query_as(
-        "DELETE FROM messages WHERE user_id = $1 AND conversation_id = $2 RETURNING message_id, content_hash",
+    let gone: Vec<Option<Vec<u8>>> = sqlx::query_scalar(
+        "DELETE FROM messages WHERE user_id = $1 AND conversation_id = $2 RETURNING content_hash",
     )
     .bind(user.0)
     .bind(conversation.0)
     .fetch_all(&mut *connection)
     .await?;
-    unfind(connection, user, gone).await?;
+    let gone: Vec<Vec<u8>> = gone.into_iter().flatten().collect();
+    vectors::mark_unused(&mut *connection, user, &gone).await?;
     sqlx::query("DELETE FROM conversations WHERE user_id = $1 AND conversation_id = $2")
         .bind(user.0)
         .bind(conversation.0)
@@ -257,29 +242,19 @@ pub async fn clear(
     user: UserId,
     event: &MemoriesCleared,
 ) -> Result<(), sqlx::Error> {
-    let cleared: Vec<(Uuid, Option<Vec<u8>>)> = sqlx::query_as(
-        "UPDATE messages SET searchable = false
+    let cleared: Vec<Option<Vec<u8>>> = sqlx::query_scalar(
+        "UPDATE messages SET searchable = false,
+             search_version = (SELECT version FROM search_state WHERE user_id = $1)
          WHERE user_id = $1 AND conversation_id = $2 AND version <= $3 AND searchable
-         RETURNING message_id, content_hash",
+         RETURNING content_hash",
     )
     .bind(user.0)
     .bind(event.conversation_id.0)
     .bind(event.through_version)
     .fetch_all(&mut *connection)
     .await?;
-    unfind(connection, user, cleared).await
-}
-
-/// Takes messages out of what search looks at.
-async fn unfind(
-    connection: &mut PgConnection,
-    user: UserId,
-    messages: Vec<(Uuid, Option<Vec<u8>>)>,
-) -> Result<(), sqlx::Error> {
-    let (ids, hashes): (Vec<Uuid>, Vec<Option<Vec<u8>>>) = messages.into_iter().unzip();
-    lexicon::remove_all(connection, user, Source::Message, &ids).await?;
-    let hashes: Vec<Vec<u8>> = hashes.into_iter().flatten().collect();
-    vectors::mark_unused(connection, user, &hashes).await
+    let cleared: Vec<Vec<u8>> = cleared.into_iter().flatten().collect();
+    vectors::mark_unused(connection, user, &cleared).await
 }
 
 /// Takes in what the LLM was asked with. The texts of the memories stay out: the table is not to keep
@@ -360,12 +335,11 @@ async fn end_reply(
     content: &str,
     (status, failure): (&str, Option<&str>),
 ) -> Result<(), sqlx::Error> {
-    let hash =
-        (!content.is_empty()).then(|| content_hash(&message_text(Role::Assistant, None, content)));
-    let ended: Option<(Uuid, bool)> = sqlx::query_as(
+    let hash = (!content.is_empty()).then(|| content_hash(content));
+    let conversation: Option<Uuid> = sqlx::query_scalar(
         "UPDATE messages SET content = $3, content_hash = $4, reply_status = $5, failure = $7, created_at = $6,
-             recorded_at = $6, lease = NULL
-         WHERE user_id = $1 AND message_id = $2 AND reply_status = 'running' RETURNING conversation_id, searchable",
+             recorded_at = $6, lease = NULL, search_version = (SELECT version FROM search_state WHERE user_id = $1)
+         WHERE user_id = $1 AND message_id = $2 AND reply_status = 'running' RETURNING conversation_id",
     )
     .bind(recorded.user.0)
     .bind(reply.0)
@@ -376,19 +350,16 @@ async fn end_reply(
     .bind(failure)
     .fetch_optional(&mut *connection)
     .await?;
-    let Some((conversation, searchable)) = ended else {
+    let Some(conversation) = conversation else {
         return Ok(());
     };
     sqlx::query("UPDATE conversations SET updated_at = $2, version = $3 WHERE conversation_id = $1 AND version < $3")
         .bind(conversation)
         .bind(recorded.recorded_at)
         .bind(recorded.version)
-        .execute(&mut *connection)
+        .execute(connection)
         .await?;
-    if !searchable {
-        return Ok(());
-    }
-    lexicon::index(connection, recorded.user, Source::Message, reply.0, content).await
+    Ok(())
 }
 
 /// Takes in a user, or the time zone that they sent.

@@ -1,0 +1,83 @@
+//! The search indexes of the users whom this process has searched for lately, within a limit of memory.
+
+use std::sync::Arc;
+
+use companion_domain::ids::UserId;
+use moka::future::Cache;
+use moka::policy::EvictionPolicy;
+use sqlx::PgPool;
+use tokio::sync::RwLock;
+
+use super::loading::{self, Loaded};
+use crate::config::Config;
+use crate::search_state;
+
+/// An index that searches share.
+pub type Shared = Arc<Loading>;
+/// The lock on an index.
+pub(super) type Loading = RwLock<Loaded>;
+
+/// The indexes of a process. Cheap to clone.
+#[derive(Clone)]
+pub struct Indexes {
+    /// Each with its size in bytes when it was last brought up to date.
+    kept: Cache<UserId, (Shared, usize)>,
+    dimension: usize,
+}
+
+impl Indexes {
+    /// None yet.
+    pub fn new(config: &Config) -> Self {
+        let kept = Cache::builder()
+            .max_capacity(config.recall_cache_bytes)
+            .weigher(|_, (_, bytes): &(Shared, usize)| u32::try_from(*bytes).unwrap_or(u32::MAX))
+            .eviction_policy(EvictionPolicy::lru())
+            .build();
+        Self {
+            kept,
+            dimension: config.embedding_dimension,
+        }
+    }
+
+    /// The index of a user, as the read models are now. The least lately used ones make room for it;
+    /// one that is larger than all the room there is serves this search and is thrown away.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn fresh(&self, pool: &PgPool, user: UserId) -> Result<Shared, sqlx::Error> {
+        let Some(state) = search_state::of(pool, user).await? else {
+            self.forget(user).await;
+            return Ok(Shared::new(Loaded::empty(self.dimension).into()));
+        };
+        let empty = async { (Shared::new(Loaded::empty(self.dimension).into()), 0) };
+        let (shared, weighed) = self.kept.get_with(user, empty).await;
+        if shared.read().await.is_up_to_date(state) {
+            return Ok(shared);
+        }
+        let mut loaded = shared.write().await;
+        loading::refresh(pool, user, state, &mut loaded).await?;
+        let bytes = loaded.index.bytes();
+        drop(loaded);
+        // Weighed again only when it has grown or shrunk by much.
+        if bytes.abs_diff(weighed) > bytes / 16 {
+            self.kept.insert(user, (shared.clone(), bytes)).await;
+        }
+        Ok(shared)
+    }
+
+    /// A query as the user's index would have it embedded, by what it knows already.
+    pub(super) async fn reworded(&self, user: UserId, query: &str) -> String {
+        match self.kept.get(&user).await {
+            Some((shared, _)) => match shared.try_read() {
+                Ok(loaded) => loaded.index.reworded(query),
+                Err(_) => query.to_owned(),
+            },
+            None => query.to_owned(),
+        }
+    }
+
+    /// Throws the index of a user away.
+    pub async fn forget(&self, user: UserId) {
+        self.kept.invalidate(&user).await;
+    }
+}
