@@ -155,6 +155,15 @@ async fn hear(app: App) {
                 let core = app.core.clone();
                 tokio::spawn(async move { core.forget(user).await });
             }
+            Asked::Loaded(user) => {
+                let indexes = app.core.indexes.clone();
+                tokio::spawn(async move {
+                    match user {
+                        Some(user) => indexes.forget(user).await,
+                        None => indexes.forget_all(),
+                    }
+                });
+            }
         };
         if let Err(error) = cancellation::listen(&app.core.pool, stop).await {
             tracing::warn!("cancelled replies of other processes are not heard of: {error}");

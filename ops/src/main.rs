@@ -22,6 +22,7 @@ mod printable;
 mod process;
 mod reembed;
 mod reextract;
+mod replay;
 mod restore;
 mod rotate;
 mod server_log;
@@ -29,6 +30,7 @@ mod supervise;
 mod test_services;
 mod token;
 mod up;
+mod verify;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -83,6 +85,10 @@ enum Command {
     RotateMasterKey(rotate::Options),
     /// Try a deployed service from outside and say what fails
     Check(check::Options),
+    /// Build the read models anew from the log, compare, and put them in the place of those in use
+    Replay(replay::Options),
+    /// Check that the log is whole and the read models are what it gives; exit code 1 if not
+    Verify(verify::Options),
     /// Print a token for a user; with --scope admin this makes the first admin
     Token(token::Options),
     /// Run a command with a throw-away PostgreSQL and Valkey
@@ -119,6 +125,8 @@ async fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         }),
+        Command::Replay(options) => replay::run(options).await,
+        Command::Verify(options) => verify::run(options).await,
         Command::Token(options) => token::run(&options).map(done),
         Command::TestServices { command } => test_services::run(&command).await,
     };

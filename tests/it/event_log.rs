@@ -75,9 +75,8 @@ async fn read(log: &EventStore, limit: i64, expected: usize) -> Vec<Recorded> {
             page.events.len() <= usize::try_from(limit).unwrap(),
             "a page is no longer than its limit"
         );
-        move_checkpoint(&mut transaction, &subscription, page.next)
-            .await
-            .unwrap();
+        let moved = move_checkpoint(&mut transaction, &subscription, page.after, page.next);
+        assert!(moved.await.unwrap());
         transaction.commit().await.unwrap();
         let empty = page.events.is_empty();
         seen.extend(

@@ -36,6 +36,8 @@ mod recalling;
 mod reembedding;
 mod reextracting;
 mod remembering_by_hand;
+mod replay_commands;
+mod replaying;
 mod rolling_summaries;
 mod rotating;
 mod service;

@@ -11,6 +11,7 @@ pub mod database;
 pub mod eventually;
 pub mod http;
 pub mod llm;
+pub mod log;
 pub mod otlp;
 pub mod process;
 pub mod small_model;

@@ -6,9 +6,10 @@
 //! share the jobs.
 
 mod jobs;
-mod projections;
+pub mod projections;
 mod reaper;
 mod relay;
+pub mod replay;
 mod subscription;
 pub mod upkeep;
 mod vectors;

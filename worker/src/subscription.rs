@@ -105,7 +105,8 @@ async fn step<S: Subscriber>(
     }
     let work = async {
         subscriber.handle(&mut transaction, &page).await?;
-        move_checkpoint(&mut transaction, S::NAME, page.next).await?;
+        let moved = move_checkpoint(&mut transaction, S::NAME, page.after, page.next);
+        anyhow::ensure!(moved.await?, "the checkpoint was moved by somebody else");
         transaction.commit().await?;
         anyhow::Ok(())
     };

@@ -12,7 +12,6 @@ use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
 use crate::event_store::{Append, AppendError, EventStore, Expected};
-use crate::messages::projection;
 use crate::vault;
 
 const SECRET_BYTES: usize = 32;
@@ -68,7 +67,7 @@ pub async fn issue(
         events: vec![(event.clone().into(), Metadata::default())],
     };
     let also = async |connection: &mut PgConnection| {
-        projection::note_user(&mut *connection, user, Some(external.as_str()), None).await?;
+        note_user(&mut *connection, user, external).await?;
         take_in(connection, user, &event).await
     };
     store.append_together(user, vec![append], also).await?;
@@ -177,11 +176,25 @@ pub async fn judge(pool: &PgPool, key: &str) -> Result<Option<ExternalUserId>, s
     Ok(ExternalUserId::parse(&external).ok())
 }
 
-/// Takes in an issued key. Doing it twice does nothing more.
-///
-/// # Errors
-/// When the database fails.
-pub async fn take_in(
+/// Names a user ahead of the projection: a key leads to the name.
+async fn note_user(
+    connection: &mut PgConnection,
+    user: UserId,
+    external: &ExternalUserId,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO users (user_id, external_id) VALUES ($1, $2)
+         ON CONFLICT (user_id) DO UPDATE SET external_id = excluded.external_id",
+    )
+    .bind(user.0)
+    .bind(external.as_str())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Takes in an issued key ahead of the projection, which makes the same row of the event.
+async fn take_in(
     connection: &mut PgConnection,
     user: UserId,
     event: &ApiKeyIssued,
@@ -200,12 +213,8 @@ pub async fn take_in(
     Ok(())
 }
 
-/// Takes in that a key was revoked. The row stays, so that an issue that is projected late brings
-/// nothing back.
-///
-/// # Errors
-/// When the database fails.
-pub async fn take_back(
+/// Takes in ahead of the projection that a key was revoked.
+async fn take_back(
     connection: &mut PgConnection,
     user: UserId,
     event: &ApiKeyRevoked,

@@ -14,6 +14,9 @@ pub enum Asked {
     Reply(ReplyId),
     /// All replies to this user.
     User(UserId),
+    /// No reply, but to go on with what was loaded from the read models of this user, or of all: they
+    /// were built anew.
+    Loaded(Option<UserId>),
 }
 
 impl Asked {
@@ -21,13 +24,19 @@ impl Asked {
         match self {
             Self::Reply(reply) => format!("reply {reply}"),
             Self::User(user) => format!("user {user}"),
+            Self::Loaded(Some(user)) => format!("loaded {user}"),
+            Self::Loaded(None) => "loaded all".to_owned(),
         }
     }
 
     fn parse(payload: &str) -> Option<Self> {
         let (what, id) = payload.split_once(' ')?;
+        if payload == "loaded all" {
+            return Some(Self::Loaded(None));
+        }
         let id = Uuid::parse_str(id).ok()?;
         match what {
+            "loaded" => Some(Self::Loaded(Some(UserId(id)))),
             "reply" => Some(Self::Reply(ReplyId(id))),
             "user" => Some(Self::User(UserId(id))),
             _ => None,

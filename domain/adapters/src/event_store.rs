@@ -1,5 +1,6 @@
 //! The event log: append to a stream, read a stream.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -165,7 +166,7 @@ impl EventStore {
         if self.vault.create(&mut transaction, user).await? {
             let key = self
                 .vault
-                .keys(&mut transaction, vec![(user, None)])
+                .keys(&mut transaction, [(user, None)])
                 .await?
                 .remove(&user)
                 .ok_or(VaultError::NoKey)?;
@@ -518,17 +519,17 @@ impl Batch {
 pub(crate) struct EventRow {
     pub(crate) position: i64,
     pub(crate) xid: i64,
-    event_id: Uuid,
-    stream_id: String,
-    version: i64,
+    pub(crate) event_id: Uuid,
+    pub(crate) stream_id: String,
+    pub(crate) version: i64,
     pub(crate) user_id: Uuid,
     #[sqlx(rename = "type")]
-    type_name: String,
-    schema_version: i16,
+    pub(crate) type_name: String,
+    pub(crate) schema_version: i16,
     pub(crate) key_id: Uuid,
     pub(crate) payload: Vec<u8>,
-    meta: Json<Metadata>,
-    recorded_at: DateTime<Utc>,
+    pub(crate) meta: Json<Metadata>,
+    pub(crate) recorded_at: DateTime<Utc>,
 }
 
 /// Opens rows, in order; `None` for an event whose key is gone.
@@ -537,7 +538,7 @@ pub(crate) async fn open(
     connection: &mut PgConnection,
     rows: Vec<EventRow>,
 ) -> Result<Vec<Option<Recorded>>, ReadError> {
-    let wanted = rows
+    let wanted: HashMap<UserId, Option<Uuid>> = rows
         .iter()
         .map(|row| (UserId(row.user_id), Some(row.key_id)))
         .collect();

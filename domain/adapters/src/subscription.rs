@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 
 use companion_domain::events::Recorded;
-use sqlx::PgConnection;
+use sqlx::{AssertSqlSafe, PgConnection};
 use uuid::Uuid;
 
 use crate::event_store::{self, EventRow, ReadError, select_events};
@@ -35,10 +35,27 @@ pub struct Checkpoint {
 pub struct Page {
     /// The events, in order, without those whose key is gone.
     pub events: Vec<Recorded>,
+    /// How many events there are, with those whose key is gone.
+    pub read: usize,
+    /// Where the page begins: after this.
+    pub after: Checkpoint,
     /// Where the next page begins.
     pub next: Checkpoint,
     /// Whether the page was full, so that there is probably more.
     pub full: bool,
+    /// The users of whom it has events.
+    pub users: Vec<Uuid>,
+    /// Their keys, with which it was opened; who has none is missing.
+    keys: HashMap<Uuid, Uuid>,
+}
+
+/// How large a page may be.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Events, at most.
+    pub events: i64,
+    /// The page ends when its payloads are so large together, bytes.
+    pub bytes: usize,
 }
 
 /// Takes the checkpoint of a subscription for the length of the transaction; `None` when another
@@ -68,24 +85,30 @@ pub async fn take_checkpoint(
     Ok(row.map(|(xid, position)| Checkpoint { xid, position }))
 }
 
-/// Moves the checkpoint of a subscription, in the transaction that did the work.
+/// Moves the checkpoint of a subscription past a page, in the transaction that did the work. `false` when
+/// it is not where the page begins: then the page was worked on before, and the transaction must not
+/// commit.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn move_checkpoint(
     transaction: &mut PgConnection,
     subscription: &str,
+    from: Checkpoint,
     to: Checkpoint,
-) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "UPDATE checkpoints SET xid = $2::text::xid8, position = $3, updated_at = now() WHERE subscription = $1",
+) -> Result<bool, sqlx::Error> {
+    let moved = sqlx::query(
+        "UPDATE checkpoints SET xid = $4::text::xid8, position = $5, updated_at = now()
+         WHERE subscription = $1 AND xid = $2::text::xid8 AND position = $3",
     )
     .bind(subscription)
+    .bind(from.xid.to_string())
+    .bind(from.position)
     .bind(to.xid.to_string())
     .bind(to.position)
     .execute(transaction)
     .await?;
-    Ok(())
+    Ok(moved.rows_affected() == 1)
 }
 
 /// Whether there is anything to read after a checkpoint.
@@ -110,7 +133,8 @@ pub async fn has_more(
     Ok(next.is_some())
 }
 
-/// Reads at most `limit` events after a checkpoint.
+/// Reads at most `limit` events after a checkpoint. None of the page's users can be erased before the
+/// transaction has ended.
 ///
 /// # Errors
 /// [`ReadError`] when an event can't be opened or read: a subscription stops there rather than
@@ -121,7 +145,7 @@ pub async fn read_page(
     after: Checkpoint,
     limit: i64,
 ) -> Result<Page, ReadError> {
-    let mut rows: Vec<EventRow> = sqlx::query_as(
+    let rows: Vec<EventRow> = sqlx::query_as(
         select_events!(
             "WHERE (e.xid, e.position) > ($1::text::xid8, $2) AND e.xid < pg_snapshot_xmin(pg_current_snapshot())
              ORDER BY e.xid, e.position LIMIT $3"
@@ -132,45 +156,132 @@ pub async fn read_page(
     .bind(limit)
     .fetch_all(&mut *connection)
     .await?;
-    let mut full = i64::try_from(rows.len()).is_ok_and(|read| read == limit);
+    let bounds = Bounds {
+        events: limit,
+        bytes: MAX_BYTES,
+    };
+    let (rows, full) = fit(rows, bounds);
+    let keys = keys_of(connection, &rows, "FOR KEY SHARE").await?;
+    let page = open(connection, vault, after, rows, keys).await?;
+    Ok(Page { full, ..page })
+}
+
+/// Holds the keys of a page's users until the transaction has ended, so that none of them can be erased
+/// meanwhile. `false` when one of them has another key by now, or none: then the page has to be read
+/// again.
+///
+/// # Errors
+/// When the database fails.
+pub async fn hold_keys(connection: &mut PgConnection, page: &Page) -> Result<bool, sqlx::Error> {
+    let held = select_keys(connection, page.users.clone(), "FOR KEY SHARE").await?;
+    Ok(held == page.keys)
+}
+
+/// The last event that a subscription may read now, as no event can appear before it any more.
+///
+/// # Errors
+/// When the database fails.
+pub async fn horizon(connection: &mut PgConnection) -> Result<Checkpoint, sqlx::Error> {
+    let last: Option<(i64, i64)> = sqlx::query_as(
+        "SELECT e.xid::text::bigint, e.position FROM events e
+         WHERE e.xid < pg_snapshot_xmin(pg_current_snapshot()) ORDER BY e.xid DESC, e.position DESC LIMIT 1",
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(
+        last.map_or_else(Checkpoint::default, |(xid, position)| Checkpoint {
+            xid,
+            position,
+        }),
+    )
+}
+
+/// Those of the rows that fit on a page, and whether it is full.
+fn fit(mut rows: Vec<EventRow>, bounds: Bounds) -> (Vec<EventRow>, bool) {
+    let full = i64::try_from(rows.len()).is_ok_and(|read| read == bounds.events);
     let mut bytes = 0;
     let fits = rows.iter().take_while(|row| {
-        let room = bytes < MAX_BYTES;
+        let room = bytes < bounds.bytes;
         bytes += row.payload.len();
         room
     });
     let fitting = fits.count();
-    full |= fitting < rows.len();
+    let full = full || fitting < rows.len();
     rows.truncate(fitting);
-    let next = rows.last().map_or(after, |row| Checkpoint {
-        xid: row.xid,
-        position: row.position,
-    });
-    let keys = hold_keys(connection, &rows).await?;
-    // Those of a key that is gone, and of a former life of a user, can't be opened any more.
-    let readable = |row: &EventRow| keys.get(&row.user_id) == Some(&row.key_id);
-    let rows = rows.into_iter().filter(readable).collect();
-    let events = event_store::open(vault, connection, rows)
-        .await?
-        .into_iter()
-        .flatten()
-        .collect();
-    Ok(Page { events, next, full })
+    (rows, full)
 }
 
-/// The keys of a page's users as the database has them now, not a cache; none of them can be erased
-/// before the transaction has ended.
-async fn hold_keys(
+/// Makes a page of rows. The keys of its users are not held: see [`hold_keys`].
+pub(crate) async fn open_rows(
+    connection: &mut PgConnection,
+    vault: &Vault,
+    after: Checkpoint,
+    rows: Vec<EventRow>,
+) -> Result<Page, ReadError> {
+    let keys = keys_of(connection, &rows, "").await?;
+    open(connection, vault, after, rows, keys).await
+}
+
+async fn open(
+    connection: &mut PgConnection,
+    vault: &Vault,
+    after: Checkpoint,
+    rows: Vec<EventRow>,
+    keys: HashMap<Uuid, Uuid>,
+) -> Result<Page, ReadError> {
+    let next = rows.last().map_or(after, EventRow::place);
+    // Those of a key that is gone, and of a former life of a user, can't be opened any more.
+    let readable = |row: &EventRow| keys.get(&row.user_id) == Some(&row.key_id);
+    let read = rows.len();
+    let users = users_of(&rows);
+    let rows = rows.into_iter().filter(readable).collect();
+    let events = event_store::open(vault, connection, rows).await?;
+    Ok(Page {
+        events: events.into_iter().flatten().collect(),
+        read,
+        after,
+        next,
+        full: false,
+        users,
+        keys,
+    })
+}
+
+impl EventRow {
+    /// Its place in the log.
+    pub(crate) fn place(&self) -> Checkpoint {
+        Checkpoint {
+            xid: self.xid,
+            position: self.position,
+        }
+    }
+}
+
+/// The keys of the users of rows as the database has them now, not a cache.
+async fn keys_of(
     connection: &mut PgConnection,
     rows: &[EventRow],
+    lock: &str,
 ) -> Result<HashMap<Uuid, Uuid>, sqlx::Error> {
+    select_keys(connection, users_of(rows), lock).await
+}
+
+fn users_of(rows: &[EventRow]) -> Vec<Uuid> {
     let users: HashSet<Uuid> = rows.iter().map(|row| row.user_id).collect();
-    let users: Vec<Uuid> = users.into_iter().collect();
-    let keys: Vec<(Uuid, Uuid)> = sqlx::query_as(
-        "SELECT user_id, key_id FROM user_keys WHERE user_id = ANY($1) ORDER BY user_id FOR KEY SHARE",
-    )
-    .bind(users)
-    .fetch_all(connection)
-    .await?;
+    users.into_iter().collect()
+}
+
+async fn select_keys(
+    connection: &mut PgConnection,
+    users: Vec<Uuid>,
+    lock: &str,
+) -> Result<HashMap<Uuid, Uuid>, sqlx::Error> {
+    let sql = format!(
+        "SELECT user_id, key_id FROM user_keys WHERE user_id = ANY($1) ORDER BY user_id {lock}"
+    );
+    let keys: Vec<(Uuid, Uuid)> = sqlx::query_as(AssertSqlSafe(sql))
+        .bind(users)
+        .fetch_all(connection)
+        .await?;
     Ok(keys.into_iter().collect())
 }

@@ -176,7 +176,7 @@ impl Vault {
         found.get(&user).cloned().ok_or(VaultError::NoKey)
     }
 
-    /// The keys of several users, each asked for by the id of the key that is needed, if known; who
+    /// The keys of several users, each named once, by the id of the key that is needed, if known; who
     /// has none is missing from the answer, and who has another has that.
     ///
     /// # Errors
@@ -184,13 +184,10 @@ impl Vault {
     pub async fn keys(
         &self,
         connection: &mut PgConnection,
-        wanted: Vec<(UserId, Option<Uuid>)>,
+        wanted: impl IntoIterator<Item = (UserId, Option<Uuid>)>,
     ) -> Result<HashMap<UserId, DataKey>, VaultError> {
         let (mut known, mut missing) = (HashMap::new(), Vec::new());
         for (user, key_id) in wanted {
-            if known.contains_key(&user) || missing.contains(&user) {
-                continue;
-            }
             // A cached key may be that of a former life of the user.
             match self
                 .keys

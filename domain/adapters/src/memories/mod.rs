@@ -1,7 +1,6 @@
 //! The read model of memories: what it holds, and the queries on it.
 
 pub mod due;
-pub mod projection;
 
 use std::collections::{BTreeMap, HashMap};
 

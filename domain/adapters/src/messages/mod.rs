@@ -1,7 +1,5 @@
 //! The read models of users, conversations and messages: what they hold, and the queries on them.
 
-pub mod projection;
-
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};

@@ -80,4 +80,9 @@ impl Indexes {
     pub async fn forget(&self, user: UserId) {
         self.kept.invalidate(&user).await;
     }
+
+    /// Throws all indexes away.
+    pub fn forget_all(&self) {
+        self.kept.invalidate_all();
+    }
 }

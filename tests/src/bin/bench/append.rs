@@ -10,7 +10,6 @@ use companion_adapters::vault::Vault;
 use companion_adapters::{database, parts};
 use companion_domain::events::{Metadata, ReplyCompleted};
 use companion_domain::ids::{ConversationId, ExternalUserId, ReplyId, StreamId};
-use sqlx::Connection;
 use tokio::process::Command;
 use uuid::Uuid;
 
@@ -23,7 +22,7 @@ const TURNS: usize = 3;
 const TEXT: &str = "Nice to meet you! I will keep that in mind for the next time that we talk. Is there anything else?";
 
 pub(crate) async fn run(service: &Service, length: Duration) {
-    let url = own_database(&service.postgres_url()).await;
+    let url = service.another_database("bench").await;
     let store = store(&url).await;
     let row = "CREATE TABLE IF NOT EXISTS public.bench_raw (LIKE public.events INCLUDING DEFAULTS INCLUDING IDENTITY INCLUDING INDEXES)";
     sqlx::query(row).execute(store.pool()).await.unwrap();
@@ -39,17 +38,6 @@ pub(crate) async fn run(service: &Service, length: Duration) {
         println!("  {clients:>7} {ours:>7.0} {raw:>15.0} {:>6.2}", ours / raw);
     }
     println!();
-}
-
-/// A database beside the service's, so that the service has nothing to do with what is appended.
-async fn own_database(url: &str) -> String {
-    let mut connection = sqlx::PgConnection::connect(url).await.unwrap();
-    sqlx::query("CREATE DATABASE bench")
-        .execute(&mut connection)
-        .await
-        .unwrap();
-    let (server, _) = url.rsplit_once('/').unwrap();
-    format!("{server}/bench")
 }
 
 async fn store(url: &str) -> EventStore {

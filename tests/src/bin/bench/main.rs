@@ -12,6 +12,7 @@ mod append;
 mod chat;
 mod figures;
 mod process;
+mod replay;
 mod streams;
 
 use std::time::Duration;
@@ -20,9 +21,20 @@ use companion_tests::llm::ScriptedLlm;
 
 use crate::process::Service;
 
+/// Events of the log that is replayed, unless told otherwise.
+const EVENTS: u64 = 1_000_000;
+
 #[tokio::main]
 async fn main() {
-    let only: Vec<String> = std::env::args().skip(1).collect();
+    let (numbers, only): (Vec<String>, Vec<String>) = std::env::args()
+        .skip(1)
+        .partition(|argument| argument.parse::<u64>().is_ok());
+    let events = numbers.first().map_or(EVENTS, |n| n.parse().unwrap());
+    if let [generate, url] = only.as_slice()
+        && generate == "generate"
+    {
+        return replay::generate(url, events).await;
+    }
     let wanted = |name: &str| only.is_empty() || only.iter().any(|other| other == name);
     let llm = ScriptedLlm::start().await;
     llm.reply("Nice to meet you! I will keep that in mind for the next time that we talk.");
@@ -47,6 +59,9 @@ async fn main() {
     }
     if wanted("crash") {
         chat::crash(&mut service, 20).await;
+    }
+    if wanted("replay") {
+        replay::run(&service, events).await;
     }
     service.stop().await;
 }

@@ -11,6 +11,7 @@ use companion_tests::http::http_client;
 use companion_tests::llm::ScriptedLlm;
 use reqwest::Client;
 use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::process::{Child, Command};
 
 const START_WITHIN: Duration = Duration::from_secs(60);
@@ -165,6 +166,16 @@ impl Service {
         };
         let (port, password) = (read("postgres.port"), read("postgres.password"));
         format!("postgresql://companion:{password}@127.0.0.1:{port}/companion")
+    }
+
+    /// A database beside the service's, so that the service has nothing to do with what is in it.
+    pub(crate) async fn another_database(&self, name: &str) -> String {
+        let url = self.postgres_url();
+        let mut connection = PgConnection::connect(&url).await.unwrap();
+        let create = AssertSqlSafe(format!("CREATE DATABASE {name}"));
+        sqlx::query(create).execute(&mut connection).await.unwrap();
+        let (server, _) = url.rsplit_once('/').unwrap();
+        format!("{server}/{name}")
     }
 
     /// CPU seconds so far: of the service's process, and of PostgreSQL.

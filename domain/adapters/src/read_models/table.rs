@@ -1,0 +1,310 @@
+//! What the tables of the read models have in common: rows that are read by their keys, changed in
+//! memory, and written back many at once.
+//!
+//! A projection never asks the database for itself. The rows that a page of events touches are taken
+//! in beforehand, and what became of them is written afterwards, in one statement a table.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
+
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::query::Query;
+use sqlx::{AssertSqlSafe, FromRow, PgConnection, Postgres};
+use uuid::Uuid;
+
+use super::Manner;
+use crate::copy::CopyRows;
+
+/// A row of a table of the read models; made by `table!`.
+pub trait Row: for<'r> FromRow<'r, PgRow> + Send + Sync + Unpin + 'static {
+    /// What tells rows apart.
+    type Key: Copy + Eq + Ord + Hash + Send + Sync;
+    /// The table's name.
+    const TABLE: &'static str;
+    /// The columns with their types, in the order of the declaration, the key first.
+    const COLUMNS: &'static [(&'static str, &'static str)];
+    /// How many of the columns are the key.
+    const KEY_COLUMNS: usize;
+
+    /// The row's key.
+    fn key(&self) -> Self::Key;
+    /// Binds rows, a column at a time.
+    fn bind<'q>(
+        rows: &'q [&'q Self],
+        query: Query<'q, Postgres, PgArguments>,
+    ) -> Query<'q, Postgres, PgArguments>;
+    /// Adds the row to what is copied into the table.
+    fn copy(&self, to: &mut CopyRows);
+}
+
+/// Declares a table: the type of its rows, its name, and its columns with their types in PostgreSQL.
+/// The columns before the semicolon are the key.
+macro_rules! table {
+    (
+        $(#[$doc:meta])* $row:ident in $table:literal {
+            $($key:ident: $key_type:ty as $key_sql:literal),+;
+            $($column:ident: $type:ty as $sql:literal),* $(,)?
+        }
+    ) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, sqlx::FromRow)]
+        #[expect(missing_docs, reason = "each field is the column of the same name")]
+        pub struct $row {
+            $(pub $key: $key_type,)+
+            $(pub $column: $type,)*
+        }
+
+        impl $crate::read_models::table::Row for $row {
+            type Key = ($($key_type,)+);
+            const TABLE: &'static str = $table;
+            const COLUMNS: &'static [(&'static str, &'static str)] =
+                &[$((stringify!($key), $key_sql),)+ $((stringify!($column), $sql),)*];
+            const KEY_COLUMNS: usize = [$($key_sql),+].len();
+
+            fn key(&self) -> Self::Key {
+                ($(self.$key,)+)
+            }
+
+            fn bind<'q>(
+                rows: &'q [&'q Self],
+                query: sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>,
+            ) -> sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments> {
+                query
+                    $(.bind(rows.iter().map(|row| &row.$key).collect::<Vec<_>>()))+
+                    $(.bind(rows.iter().map(|row| &row.$column).collect::<Vec<_>>()))*
+            }
+
+            fn copy(&self, to: &mut $crate::copy::CopyRows) {
+                to.begin(Self::COLUMNS.len());
+                $(to.field(&self.$key);)+
+                $(to.field(&self.$column);)*
+            }
+        }
+    };
+}
+pub(crate) use table;
+
+/// The rows of a table that a page of events touches: what they are by now.
+#[derive(Debug)]
+pub struct Rows<R: Row> {
+    slots: HashMap<R::Key, Slot<R>>,
+}
+
+/// A row as it is by now; `None` when there is none (any more).
+#[derive(Debug)]
+struct Slot<R> {
+    now: Option<R>,
+    /// Whether the table has a row of this key.
+    stored: bool,
+    changed: bool,
+}
+
+impl<R: Row> Default for Rows<R> {
+    fn default() -> Self {
+        Self {
+            slots: HashMap::new(),
+        }
+    }
+}
+
+impl<R: Row> Rows<R> {
+    /// Adds a row, or puts it in the place of the one with its key.
+    pub fn put(&mut self, row: R) {
+        let slot = self.slots.entry(row.key()).or_insert(Slot {
+            now: None,
+            stored: false,
+            changed: true,
+        });
+        slot.now = Some(row);
+        slot.changed = true;
+    }
+
+    /// The rows as they are by now.
+    pub fn rows(&self) -> impl Iterator<Item = &R> {
+        self.slots.values().filter_map(|slot| slot.now.as_ref())
+    }
+
+    /// Takes out the rows that `gone` says.
+    pub fn remove_where(&mut self, gone: impl Fn(&R) -> bool) {
+        for slot in self.slots.values_mut() {
+            if slot.now.as_ref().is_some_and(&gone) {
+                slot.now = None;
+                slot.changed = true;
+            }
+        }
+    }
+
+    /// Changes the rows that `which` says.
+    pub fn change_where(&mut self, which: impl Fn(&R) -> bool, change: impl Fn(&mut R)) {
+        for slot in self.slots.values_mut() {
+            if let Some(row) = slot.now.as_mut().filter(|row| which(row)) {
+                change(row);
+                slot.changed = true;
+            }
+        }
+    }
+
+    /// Writes what has changed: rows that the table has by an upsert; new ones too, or by a copy, which
+    /// is quicker for many.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn write_rows(
+        &self,
+        connection: &mut PgConnection,
+        manner: Manner,
+    ) -> Result<(), sqlx::Error> {
+        let (mut new, mut old) = (Vec::new(), Vec::new());
+        for slot in self.slots.values().filter(|slot| slot.changed) {
+            match &slot.now {
+                Some(row) if !slot.stored && manner == Manner::Replay => new.push(row),
+                Some(row) => old.push(row),
+                None => {}
+            }
+        }
+        // In the order of their keys, most of which grow with time: neighbours share a page.
+        new.sort_unstable_by_key(|row| row.key());
+        old.sort_unstable_by_key(|row| row.key());
+        if !old.is_empty() {
+            let query = sqlx::query(AssertSqlSafe(upsert::<R>()));
+            R::bind(&old, query).execute(&mut *connection).await?;
+        }
+        if !new.is_empty() {
+            let mut copy = CopyRows::default();
+            for row in new {
+                row.copy(&mut copy);
+            }
+            copy.send(connection, R::TABLE, &columns::<R>()).await?;
+        }
+        Ok(())
+    }
+}
+
+impl<R: Row<Key = (Uuid,)>> Rows<R> {
+    /// The row of an id.
+    pub fn get(&self, id: Uuid) -> Option<&R> {
+        self.slots.get(&(id,))?.now.as_ref()
+    }
+
+    /// The row of an id, to be changed.
+    pub fn change(&mut self, id: Uuid) -> Option<&mut R> {
+        let slot = self.slots.get_mut(&(id,))?;
+        let row = slot.now.as_mut()?;
+        slot.changed = true;
+        Some(row)
+    }
+
+    /// Takes out the row of an id.
+    pub fn remove(&mut self, id: Uuid) -> Option<R> {
+        let slot = self.slots.get_mut(&(id,))?;
+        slot.changed = true;
+        slot.now.take()
+    }
+
+    /// Takes in the rows of these ids, as far as the table has them.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(super) async fn load(
+        &mut self,
+        connection: &mut PgConnection,
+        ids: &HashSet<Uuid>,
+    ) -> Result<(), sqlx::Error> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let mut ids: Vec<Uuid> = ids.iter().copied().collect();
+        ids.sort_unstable();
+        let (columns, table, id) = (columns::<R>(), R::TABLE, id::<R>());
+        let sql = format!("SELECT {columns} FROM {table} WHERE {id} = ANY($1)");
+        let rows: Vec<R> = sqlx::query_as(AssertSqlSafe(sql))
+            .bind(ids)
+            .fetch_all(connection)
+            .await?;
+        for row in rows {
+            let slot = Slot {
+                stored: true,
+                changed: false,
+                now: None,
+            };
+            let key = row.key();
+            self.slots.entry(key).or_insert(slot).now = Some(row);
+        }
+        Ok(())
+    }
+
+    /// Writes what has changed, see `write_rows`, and deletes what was taken out.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(super) async fn write(
+        &self,
+        connection: &mut PgConnection,
+        manner: Manner,
+    ) -> Result<(), sqlx::Error> {
+        let gone = |(key, slot): (&(Uuid,), &Slot<R>)| {
+            (slot.stored && slot.now.is_none()).then_some(key.0)
+        };
+        let gone: Vec<Uuid> = self.slots.iter().filter_map(gone).collect();
+        if !gone.is_empty() {
+            let (table, id) = (R::TABLE, id::<R>());
+            let sql = format!("DELETE FROM {table} WHERE {id} = ANY($1)");
+            sqlx::query(AssertSqlSafe(sql))
+                .bind(gone)
+                .execute(&mut *connection)
+                .await?;
+        }
+        self.write_rows(connection, manner).await
+    }
+}
+
+impl<R: Row<Key = (Uuid, i64)>> Rows<R> {
+    /// Writes what was added. What the table has already stays as it is in the table.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(super) async fn append(
+        &self,
+        connection: &mut PgConnection,
+        manner: Manner,
+    ) -> Result<(), sqlx::Error> {
+        self.write_rows(connection, manner).await
+    }
+}
+
+/// The name of the id's column.
+fn id<R: Row>() -> &'static str {
+    R::COLUMNS[0].0
+}
+
+fn columns<R: Row>() -> String {
+    names(R::COLUMNS).join(", ")
+}
+
+fn names(columns: &[(&'static str, &'static str)]) -> Vec<&'static str> {
+    columns.iter().map(|(name, _)| *name).collect()
+}
+
+/// Inserts rows that are bound by columns, and puts them in the place of those of the same key.
+fn upsert<R: Row>() -> String {
+    let (key, rest) = R::COLUMNS.split_at(R::KEY_COLUMNS);
+    let arrays: Vec<String> = (1..)
+        .zip(R::COLUMNS)
+        .map(|(n, (_, sql))| format!("${n}::{sql}[]"))
+        .collect();
+    let set: Vec<String> = rest
+        .iter()
+        .map(|(name, _)| format!("{name} = excluded.{name}"))
+        .collect();
+    let meet = match set.is_empty() {
+        true => "NOTHING".to_owned(),
+        false => format!("UPDATE SET {}", set.join(", ")),
+    };
+    format!(
+        "INSERT INTO {} ({}) SELECT * FROM unnest({}) ON CONFLICT ({}) DO {meet}",
+        R::TABLE,
+        columns::<R>(),
+        arrays.join(", "),
+        names(key).join(", "),
+    )
+}

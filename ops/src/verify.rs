@@ -1,0 +1,106 @@
+//! `companion verify`: whether the log is whole, and what was derived from it is what it gives.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Args;
+use companion_adapters::log_checks::{self, Problem};
+use companion_adapters::read_models::compare::Comparison;
+use companion_adapters::read_models::copies;
+use companion_domain::ids::{ExternalUserId, UserId};
+use companion_worker::projections;
+use companion_worker::replay::{self, Stopped};
+use serde::Serialize;
+
+use crate::operator::{INTERRUPTED, Manner, Operator, user};
+use crate::output::note;
+use crate::replay::{build, compared};
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Only this user
+    #[arg(long, value_name = "ID", value_parser = user)]
+    user: Option<ExternalUserId>,
+    /// Print the result as one JSON object on standard output
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was found.
+#[derive(Debug, Serialize)]
+struct Outcome {
+    well: bool,
+    /// Events read, opened and projected.
+    events: u64,
+    problems: Vec<Problem>,
+    /// The read models beside what the log gives.
+    tables: Vec<Comparison>,
+}
+
+pub(crate) async fn run(options: Options) -> Result<ExitCode> {
+    let operator = Operator::open("verify").await?;
+    let done = perform(&operator, &options).await;
+    operator.close().await;
+    match done {
+        Err(error) if error.is::<Stopped>() => {
+            note("Stopped; nothing is known yet.");
+            Ok(ExitCode::from(INTERRUPTED))
+        }
+        Err(error) => Err(error),
+        Ok(true) => Ok(ExitCode::SUCCESS),
+        Ok(false) => Ok(ExitCode::FAILURE),
+    }
+}
+
+async fn perform(operator: &Operator, options: &Options) -> Result<bool> {
+    let lock = replay::alone(&operator.pool).await?;
+    let (pool, vault) = (&operator.pool, operator.store.vault());
+    let only = options.user.as_ref().map(UserId::of);
+    let mut problems = log_checks::run(pool, only).await?;
+    replay::drop_copy(pool, copies::CHECK).await?;
+    let all = &projections::ALL;
+    let keep = |_| async { Ok(Vec::new()) };
+    let built = build(operator, copies::CHECK, only, all, keep).await;
+    // Dropped also when it was stopped: a check is of the moment.
+    replay::drop_copy(pool, copies::CHECK).await?;
+    drop(lock);
+    let (tables, events) = match built {
+        Ok(built) => built,
+        Err(error) => {
+            // What can't be read is named, each event; anything else is a failure of the check.
+            let unreadable = log_checks::unreadable(pool, vault, only, &operator.stop).await?;
+            if unreadable.is_empty() {
+                return Err(error);
+            }
+            problems.extend(unreadable);
+            (Vec::new(), 0)
+        }
+    };
+    let well = problems.is_empty() && tables.iter().all(|table| table.differences == 0);
+    let outcome = Outcome {
+        well,
+        events,
+        problems,
+        tables,
+    };
+    let manner = Manner {
+        dry_run: true,
+        json: options.json,
+    };
+    manner.print(&outcome, || text(&outcome))?;
+    Ok(well)
+}
+
+fn text(outcome: &Outcome) -> String {
+    let mut lines = vec![format!("{} events read and projected.", outcome.events)];
+    lines.extend(compared(&outcome.tables));
+    for problem in &outcome.problems {
+        lines.push(format!("  {}: {}", problem.check, problem.what));
+    }
+    lines.push(match outcome.well {
+        true => "All is well.".to_owned(),
+        false => "Something is wrong. Read models that differ are mended by: companion replay all"
+            .to_owned(),
+    });
+    lines.join("\n")
+}

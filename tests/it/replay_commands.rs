@@ -1,0 +1,293 @@
+//! `companion replay` and `companion verify`, run as an operator runs them, while the service runs.
+
+use companion_adapters::event_store::Expected;
+use companion_adapters::read_models::TABLES;
+use companion_adapters::read_models::copies::{FORMER, SHADOW};
+use companion_adapters::subscription::Bounds;
+use companion_domain::events::{ConversationStarted, Metadata};
+use companion_domain::ids::{ConversationId, ExternalUserId, StreamId};
+use companion_tests::app::App;
+use companion_tests::eventually::within;
+use companion_tests::llm::Behaviour;
+use companion_tests::log::rows;
+use companion_tests::process::command;
+use companion_worker::projections::ALL;
+use companion_worker::replay::Replay;
+use reqwest::Method;
+use serde_json::{Value, json};
+use sqlx::AssertSqlSafe;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::steps::expect;
+
+/// Runs a command to its end: its exit code, and what it printed as JSON.
+async fn run(app: &App, arguments: &[&str]) -> (i32, Value) {
+    let mut command = command("companion", &app.variables);
+    let ended = command.args(arguments).arg("--json").output();
+    let output = within("the command to end", ended).await.unwrap();
+    let (stdout, stderr) = (&output.stdout, String::from_utf8_lossy(&output.stderr));
+    let json = serde_json::from_slice(stdout).unwrap_or_else(|_| json!(stderr));
+    (output.status.code().unwrap(), json)
+}
+
+async fn well(app: &App, arguments: &[&str]) -> Value {
+    let (code, json) = run(app, arguments).await;
+    assert_eq!(code, 0, "{json}");
+    json
+}
+
+async fn all_rows(app: &App) -> Vec<Vec<String>> {
+    let mut all = Vec::new();
+    for table in TABLES {
+        all.push(rows(&app.core.pool, &format!("read.{table}")).await);
+    }
+    all
+}
+
+async fn some_life(app: &App) -> String {
+    let chatted = app
+        .chat("alice", "My name is Alice and I live in Lisbon.", None)
+        .await;
+    let conversation = chatted.conversation_id;
+    app.chat("alice", "I have a greyhound.", Some(&conversation))
+        .await;
+    app.chat("bob", "I work as a nurse.", None).await;
+    app.settle().await;
+    conversation
+}
+
+#[tokio::test]
+async fn a_replay_gives_the_same_rows_asks_no_llm_and_embeds_nothing() {
+    let app = App::start().await;
+    some_life(&app).await;
+    let before = all_rows(&app).await;
+    let counts = "SELECT (SELECT count(*) FROM vectors), (SELECT count(*) FROM apalis.jobs)";
+    let count = async || -> (i64, i64) {
+        sqlx::query_as(counts)
+            .fetch_one(&app.core.pool)
+            .await
+            .unwrap()
+    };
+    let (asked, counted) = (app.llm.requests().len(), count().await);
+    // Whoever asks it now gets an error, and is counted.
+    app.llm.next(Behaviour::Status(500, "not now".to_owned()));
+    let replayed = well(&app, &["replay", "all"]).await;
+    assert_eq!(replayed["differences"], 0, "{replayed}");
+    assert_eq!(replayed["switched"], true);
+    assert_eq!(replayed["tables"].as_array().unwrap().len(), TABLES.len());
+    assert_eq!(all_rows(&app).await, before);
+    assert_eq!(app.llm.requests().len(), asked);
+    assert_eq!(count().await, counted);
+}
+
+#[tokio::test]
+async fn a_service_goes_on_while_its_read_models_are_switched() {
+    let app = App::start().await;
+    let conversation = some_life(&app).await;
+    let chats = async {
+        for n in 0..20 {
+            app.chat("alice", &format!("message {n}"), Some(&conversation))
+                .await;
+            let (status, list) = app.get("alice", "/conversations").await;
+            assert_eq!((status, &list["total"]), (200, &json!(1)), "{list}");
+            let key = json!({"name": format!("key {n}")});
+            let issue = app
+                .request_by("alice", Method::POST, "/auth/api-keys")
+                .json(&key);
+            let key = expect(issue, 201).await["key"].as_str().unwrap().to_owned();
+            let with_key = app
+                .request(Method::GET, "/memories")
+                .header("X-API-Key", key);
+            expect(with_key, 200).await;
+        }
+    };
+    let switches = async {
+        for _ in 0..4 {
+            let replayed = well(&app, &["replay", "all"]).await;
+            assert_eq!(replayed["differences"], 0, "{replayed}");
+        }
+        for name in ["conversations", "memories", "api_keys"] {
+            well(&app, &["replay", name]).await;
+            well(&app, &["replay", "--rollback"]).await;
+        }
+    };
+    tokio::join!(chats, switches);
+    let messages = app.messages("alice", &conversation).await;
+    assert_eq!(messages.len(), 2 * 22);
+    let found = well(&app, &["verify"]).await;
+    assert_eq!(found["well"], true, "{found}");
+}
+
+#[tokio::test]
+async fn what_differs_is_named_without_content_mended_and_can_be_taken_back() {
+    let app = App::start().await;
+    some_life(&app).await;
+    let right = all_rows(&app).await;
+    sqlx::query("UPDATE messages SET content = 'tampered' WHERE content LIKE '%greyhound%' AND role = 'user'")
+        .execute(&app.core.pool)
+        .await
+        .unwrap();
+    sqlx::query("DELETE FROM memory_streams")
+        .execute(&app.core.pool)
+        .await
+        .unwrap();
+    let wrong = all_rows(&app).await;
+    let (code, found) = run(&app, &["verify"]).await;
+    assert_eq!((code, &found["well"]), (1, &json!(false)), "{found}");
+    let of = |table: &str| {
+        let tables = found["tables"].as_array().unwrap();
+        tables.iter().find(|t| t["table"] == table).unwrap().clone()
+    };
+    assert_eq!(of("messages")["differences"], 1);
+    assert_eq!(of("messages")["named"][0]["columns"], json!(["content"]));
+    assert_eq!(of("memory_streams")["named"][0]["how"], "only copy");
+    assert!(!found.to_string().contains("greyhound") && !found.to_string().contains("tampered"));
+    // Of the other one nothing is wrong.
+    let (code, _) = run(&app, &["verify", "--user", "nobody"]).await;
+    assert_eq!(code, 0);
+    let tried = well(&app, &["replay", "all", "--dry-run"]).await;
+    assert_eq!(
+        (&tried["switched"], all_rows(&app).await),
+        (&json!(false), wrong.clone())
+    );
+    well(&app, &["replay", "all"]).await;
+    assert_eq!(all_rows(&app).await, right);
+    well(&app, &["verify"]).await;
+    well(&app, &["replay", "--rollback"]).await;
+    assert_eq!(all_rows(&app).await, wrong);
+    well(&app, &["replay", "all", "--user", "alice"]).await;
+    assert_ne!(all_rows(&app).await, wrong);
+    well(&app, &["replay", "all", "--user", "bob"]).await;
+    assert_eq!(all_rows(&app).await, right);
+    well(&app, &["replay", "--discard"]).await;
+    let (code, refused) = run(&app, &["replay", "--rollback"]).await;
+    assert!(
+        code != 0 && refused.to_string().contains("no former read models"),
+        "{refused}"
+    );
+}
+
+#[tokio::test]
+async fn an_erasure_reaches_what_is_being_built_and_what_is_kept() {
+    let app = App::start().await;
+    some_life(&app).await;
+    well(&app, &["replay", "all"]).await;
+    let (pool, vault) = (&app.core.pool, app.core.store.vault());
+    let pages = Bounds {
+        events: 3,
+        bytes: 1 << 20,
+    };
+    let stop = CancellationToken::new();
+    let begun = Replay::begin(pool, vault, SHADOW, &ALL, None, stop.clone()).await;
+    let mut taken = 0;
+    let mut tell = |events| {
+        taken += events;
+        if taken > 8 {
+            stop.cancel();
+        }
+    };
+    let mut half = begun.unwrap().in_pages_of(pages);
+    half.fill(&mut tell).await.unwrap_err();
+    drop(half);
+    expect(app.request_by("alice", Method::DELETE, "/users/me"), 204).await;
+    let alice = companion_domain::ids::UserId::of(&ExternalUserId::parse("alice").unwrap());
+    for schema in ["read", SHADOW, FORMER] {
+        for table in TABLES {
+            let sql = format!("SELECT count(*) FROM {schema}.{table} WHERE user_id = $1");
+            let left: i64 = sqlx::query_scalar(AssertSqlSafe(sql))
+                .bind(alice.0)
+                .fetch_one(pool)
+                .await
+                .unwrap();
+            assert_eq!(left, 0, "{schema}.{table}");
+        }
+    }
+    app.chat("alice", "I am somebody else now.", None).await;
+    app.settle().await;
+    let replayed = well(&app, &["replay", "all"]).await;
+    assert_eq!(replayed["differences"], 0, "{replayed}");
+    let found = well(&app, &["verify"]).await;
+    assert_eq!(found["well"], true, "{found}");
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_the_log_is_named() {
+    let app = App::start().await;
+    some_life(&app).await;
+    let owner = sqlx::PgPool::connect(&database_url(&app)).await.unwrap();
+    let run_sql = async |sql: &str| {
+        sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
+            .execute(&owner)
+            .await
+            .unwrap();
+    };
+    run_sql("UPDATE streams SET version = version + 1 WHERE stream_id LIKE 'user-%'").await;
+    run_sql(
+        "ALTER TABLE events DISABLE TRIGGER events_append_only;
+             UPDATE events SET payload = payload || '\\x00' WHERE type = 'ReplyCompleted';
+             ALTER TABLE events ENABLE TRIGGER events_append_only",
+    )
+    .await;
+    run_sql("UPDATE checkpoints SET position = position + 1000 WHERE subscription = 'relay'").await;
+    let (code, found) = run(&app, &["verify"]).await;
+    assert_eq!(code, 1, "{found}");
+    let problems = found["problems"].as_array().unwrap();
+    let of = |check: &str| problems.iter().filter(|p| p["check"] == check).count();
+    assert_eq!(
+        (of("stream"), of("event"), of("checkpoint")),
+        (2, 3, 1),
+        "{found}"
+    );
+}
+
+fn database_url(app: &App) -> String {
+    app.variables["POSTGRES_URL"].clone()
+}
+
+#[tokio::test]
+async fn a_row_that_was_there_before_stays_in_a_replay_too() {
+    // Two imports of the same ids: the second is no news, in the service and in a replay.
+    let app = App::start().await;
+    let external = ExternalUserId::parse("carol").unwrap();
+    let user = app.core.store.ensure_user(&external).await.unwrap();
+    let message = companion_domain::ids::MessageId(Uuid::now_v7());
+    for text in ["first", "second"] {
+        let conversation = ConversationId(Uuid::now_v7());
+        let imported = companion_domain::events::ImportedMessage {
+            message_id: message,
+            role: companion_domain::conversation::Role::User,
+            name: None,
+            content: text.to_owned(),
+            created_at: chrono::Utc::now(),
+            external_id: None,
+        };
+        let events = vec![
+            (
+                ConversationStarted {
+                    conversation_id: conversation,
+                    title: None,
+                }
+                .into(),
+                Metadata::default(),
+            ),
+            (
+                companion_domain::events::MessagesImported {
+                    messages: vec![imported],
+                    extract: false,
+                }
+                .into(),
+                Metadata::default(),
+            ),
+        ];
+        let stream = StreamId::conversation(conversation);
+        let append = app
+            .core
+            .store
+            .append(&stream, user, Expected::Version(0), events, None);
+        append.await.unwrap();
+    }
+    app.settle().await;
+    let replayed = well(&app, &["replay", "all"]).await;
+    assert_eq!(replayed["differences"], 0, "{replayed}");
+}
