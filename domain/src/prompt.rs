@@ -359,7 +359,7 @@ mod tests {
             let lines: Vec<&str> = system.lines().map(str::trim_start).collect();
             let pretends =
                 |line: &&str| line.to_lowercase().starts_with("system") || line.starts_with("```");
-            assert!(!lines.iter().any(|line| pretends(line)), "{hostile}");
+            assert!(!lines.iter().any(pretends), "{hostile}");
         }
     }
 

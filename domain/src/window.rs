@@ -101,7 +101,7 @@ mod tests {
     fn said(n: usize) -> Message {
         Message {
             id: MessageId(derived(&[&n.to_string()])),
-            role: if n % 2 == 0 {
+            role: if n.is_multiple_of(2) {
                 Role::User
             } else {
                 Role::Assistant

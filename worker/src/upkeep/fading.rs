@@ -7,7 +7,7 @@ use companion_domain::events::{Event, MemoryFaded};
 use companion_domain::ids::UserId;
 use tokio_util::sync::CancellationToken;
 
-use super::{Look, append, projected};
+use super::{Look, Outcome, append, projected};
 
 /// How many memories of a user fade in one append.
 const TOGETHER: i64 = 500;
@@ -45,7 +45,8 @@ pub(super) async fn pass(
     let decay = &core.config.decay;
     for user in due::users_with_faded(&core.derived, decay, now, USERS).await? {
         while !shutdown.is_cancelled() {
-            let Some((events, version)) = append(core, user, &Fading { now }).await? else {
+            let Outcome::Appended(events, version) = append(core, user, &Fading { now }).await?
+            else {
                 break;
             };
             faded += events.len();

@@ -11,10 +11,12 @@ use companion_domain::ids::{MemoryId, UserId};
 use companion_domain::merging;
 use tokio_util::sync::CancellationToken;
 
-use super::{Look, append};
+use super::{Look, Outcome, append};
 
-/// How many changed memories of a user are looked at in one run.
+/// How many changed memories of a user are looked at together.
 const CHANGED: i64 = 200;
+/// How often that is done for one user in one run.
+const ROUNDS: usize = 10;
 /// How many users are looked after in one run.
 const USERS: i64 = 10_000;
 
@@ -39,33 +41,57 @@ pub(super) async fn pass(
     shutdown: &CancellationToken,
 ) -> anyhow::Result<usize> {
     let mut merged = 0;
-    for (user, after) in due::users_to_merge(&core.derived, USERS).await? {
-        if shutdown.is_cancelled() {
-            break;
-        }
-        // Before the memories: what changes meanwhile is looked at by the next run.
-        let mut through = memories::stream_version(&core.derived, user).await?;
-        let changed = due::changed(&core.derived, user, after, CHANGED).await?;
-        if i64::try_from(changed.len()).is_ok_and(|count| count >= CHANGED)
-            && let Some((.., version)) = changed.last()
-        {
-            through = *version;
-        }
-        let look = Merging {
-            changed: changed.iter().map(|(id, ..)| *id).collect(),
-            now,
-        };
-        if !look.changed.is_empty() {
-            let statements = changed.into_iter().map(|(_, content, _)| content).collect();
-            embed(core, user, statements).await?;
-            if let Some((events, _)) = append(core, user, &look).await? {
-                let closed = |event: &&Event| matches!(event, Event::MemorySuperseded(_));
-                merged += events.iter().filter(closed).count();
+    for (user, mut after) in due::users_to_merge(&core.derived, USERS).await? {
+        for _ in 0..ROUNDS {
+            if shutdown.is_cancelled() {
+                return Ok(merged);
             }
+            let Some((through, closed)) = round(core, user, after, now).await? else {
+                break;
+            };
+            upkeep::looked_for_duplicates(&core.derived, user, through).await?;
+            (after, merged) = (through, merged + closed);
         }
-        upkeep::looked_for_duplicates(&core.derived, user, through).await?;
     }
     Ok(merged)
+}
+
+/// Looks at the next changed memories of a user: the version up to which this was done, and how many
+/// memories were closed; `None` when there were none, or they kept changing.
+async fn round(
+    core: &Core,
+    user: UserId,
+    after: i64,
+    now: DateTime<Utc>,
+) -> anyhow::Result<Option<(i64, usize)>> {
+    // Before the memories: what changes meanwhile is looked at later.
+    let mut through = memories::stream_version(&core.derived, user).await?;
+    if through <= after {
+        return Ok(None);
+    }
+    let changed = due::changed(&core.derived, user, after, CHANGED).await?;
+    if i64::try_from(changed.len()).is_ok_and(|count| count >= CHANGED)
+        && let Some((.., version)) = changed.last()
+    {
+        through = *version;
+    }
+    let look = Merging {
+        changed: changed.iter().map(|(id, ..)| *id).collect(),
+        now,
+    };
+    if look.changed.is_empty() {
+        return Ok(Some((through, 0)));
+    }
+    let statements = changed.into_iter().map(|(_, content, _)| content).collect();
+    embed(core, user, statements).await?;
+    Ok(match append(core, user, &look).await? {
+        Outcome::Nothing => Some((through, 0)),
+        Outcome::Appended(events, _) => {
+            let closed = |event: &&Event| matches!(event, Event::MemorySuperseded(_));
+            Some((through, events.iter().filter(closed).count()))
+        }
+        Outcome::Unsettled => None,
+    })
 }
 
 /// Makes the vectors that are not there yet: a memory without one is near to nothing.

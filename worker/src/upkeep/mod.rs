@@ -96,15 +96,20 @@ trait Look: Sync {
     ) -> impl Future<Output = anyhow::Result<Vec<Event>>> + Send;
 }
 
-/// Appends what a look at a user's memories leads to. While the stream moves it looks again, a few
-/// times; the next run comes. The events and the version they led to, if there were any.
-async fn append(
-    core: &Core,
-    user: UserId,
-    look: &impl Look,
-) -> anyhow::Result<Option<(Vec<Event>, i64)>> {
+/// What a look came to.
+enum Outcome {
+    /// All is well, or the user is gone.
+    Nothing,
+    /// These events, and the version of the memory stream that they led to.
+    Appended(Vec<Event>, i64),
+    /// The memories kept changing: the next run looks again.
+    Unsettled,
+}
+
+/// Appends what a look at a user's memories leads to. While the stream moves it looks again, a few times.
+async fn append(core: &Core, user: UserId, look: &impl Look) -> anyhow::Result<Outcome> {
     let life = match core.store.life(user).await {
-        Err(AppendError::NoUser) => return Ok(None),
+        Err(AppendError::NoUser) => return Ok(Outcome::Nothing),
         life => life?,
     };
     let stream = StreamId::memory(user);
@@ -113,7 +118,7 @@ async fn append(
         let version = memories::stream_version(&core.derived, user).await?;
         let events = look.decide(core, user).await?;
         if events.is_empty() {
-            return Ok(None);
+            return Ok(Outcome::Nothing);
         }
         let metadata = Metadata {
             embedding_model: Some(core.config.embedding_model.clone()),
@@ -127,17 +132,17 @@ async fn append(
             .append_in(life.clone(), &stream, user, expected, batch, None)
             .await
         {
-            Ok(appended) => return Ok(Some((events, appended.version))),
+            Ok(appended) => return Ok(Outcome::Appended(events, appended.version)),
             Err(AppendError::Conflict { actual }) => {
                 if !projected(core, user, actual).await? {
-                    return Ok(None);
+                    return Ok(Outcome::Unsettled);
                 }
             }
-            Err(AppendError::NoUser) => return Ok(None),
+            Err(AppendError::NoUser) => return Ok(Outcome::Nothing),
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(None)
+    Ok(Outcome::Unsettled)
 }
 
 /// Waits until a user's memory stream is projected up to a version; whether it came to that.

@@ -12,7 +12,7 @@ use companion_domain::ids::{MemoryId, UserId};
 use companion_domain::usage;
 use tokio_util::sync::CancellationToken;
 
-use super::{Look, append};
+use super::{Look, Outcome, append};
 
 /// How many replies of a user are looked at in one run, the last ones.
 const REPLIES: i64 = 1_000;
@@ -57,7 +57,7 @@ pub(super) async fn pass(
 ) -> anyhow::Result<usize> {
     let begun = Utc::now();
     let since = upkeep::replies_through(&core.derived).await? - OVERLAP;
-    let mut reused = 0;
+    let (mut reused, mut settled) = (0, true);
     for user in messages::users_active_since(&core.derived, since).await? {
         if shutdown.is_cancelled() {
             return Ok(reused);
@@ -70,11 +70,16 @@ pub(super) async fn pass(
         if look.uses.is_empty() {
             continue;
         }
-        if let Some((events, _)) = append(core, user, &look).await? {
-            reused += events.iter().map(count).sum::<usize>();
+        match append(core, user, &look).await? {
+            Outcome::Nothing => {}
+            Outcome::Appended(events, _) => reused += events.iter().map(count).sum::<usize>(),
+            Outcome::Unsettled => settled = false,
         }
     }
-    upkeep::looked_at_replies(&core.derived, begun).await?;
+    // Otherwise the next run looks at all of them again, and notes what is new.
+    if settled {
+        upkeep::looked_at_replies(&core.derived, begun).await?;
+    }
     Ok(reused)
 }
 
