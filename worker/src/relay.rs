@@ -144,10 +144,9 @@ impl Relay {
         events: &[Recorded],
     ) -> bool {
         let config = &self.core.config;
-        let Some(buffered) = self.core.buffer.peek(conversation).await else {
-            return true;
-        };
-        let mut state = Conversation::clone(&buffered);
+        // A conversation that has just begun is in these events from its first on.
+        let buffered = self.core.buffer.peek(conversation).await;
+        let mut state = Conversation::clone(&buffered.unwrap_or_default());
         for recorded in events {
             if recorded.stream == ended.stream && recorded.version == state.version + 1 {
                 state.evolve(recorded, config.short_term_memory_size);
