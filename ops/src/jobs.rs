@@ -130,7 +130,9 @@ async fn list(operator: &Operator, which: &Which, json: bool) -> Result<ExitCode
     if !json {
         note(match jobs.len() {
             0 => "There is no dead job.".to_owned(),
-            _ => "Mend the cause, then: companion jobs retry JOB… or --all".to_owned(),
+            _ => "Mend the cause, then: companion jobs retry JOB… or --all. Messages that were given up are read again by: \
+                 companion reextract"
+            .to_owned(),
         });
     }
     Ok(ExitCode::SUCCESS)

@@ -275,6 +275,11 @@ async fn on_a_new_machine_the_whole_log_is_visible_at_once_and_the_master_key_is
     let app = App::start().await;
     tell(&app, "alice", "I have a greyhound", "User has a greyhound").await;
     json_of(&app.variables, &["backup", &dir]).await;
+    let old_keys = folder.path().join("old-keys");
+    copied(&Path::new(&dir).join("keys"), &old_keys);
+    app.chat("bob", "I have a parrot", None).await;
+    app.settle().await;
+    json_of(&app.variables, &["backup", &dir]).await;
     let events = feed(&app.variables).await.len();
     // A server of its own, whose transaction ids have only begun.
     let home = tempfile::tempdir().unwrap();
@@ -292,7 +297,15 @@ async fn on_a_new_machine_the_whole_log_is_visible_at_once_and_the_master_key_is
     );
     assert!(!home.path().join("master.key").exists());
     fs::write(home.path().join("master.key"), key).unwrap();
-    assert_eq!(json_of(&new, &["restore", &dir]).await["events"], events);
+    // The log is newer than the keys: of whom they don't know yet, what was said stays closed.
+    let restore = ["restore", &dir, "--keys-dir", old_keys.to_str().unwrap()];
+    let restored = json_of(&new, &restore).await;
+    let all = (
+        &restored["events"],
+        &restored["users"],
+        &restored["closed_users"],
+    );
+    assert_eq!(all, (&json!(events), &json!(1), &json!(1)));
     let stats = json_of(&new, &["events", "stats"]).await;
     assert_eq!(
         (&stats["events"], &stats["feed"]["held_back"]),
@@ -300,5 +313,12 @@ async fn on_a_new_machine_the_whole_log_is_visible_at_once_and_the_master_key_is
     );
     let (_, said, _) = companion(&new, &["events", "tail", "-n", "100"]).await;
     assert_eq!(said.lines().count(), events);
-    assert!(said.contains("I have a greyhound"), "{said}");
+    assert!(
+        said.contains("I have a greyhound") && !said.contains("parrot"),
+        "{said}"
+    );
+    assert!(
+        said.contains("(can't be opened: the user's key is not here"),
+        "{said}"
+    );
 }

@@ -1,6 +1,6 @@
 //! The log as people read it: any event, opened where its key is still there, and what fills the log.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, NaiveDate, Utc};
 use companion_domain::ids::{StreamId, UserId};
@@ -203,9 +203,16 @@ async fn view(
         "SELECT k.user_id, k.key_id, u.external_id FROM user_keys k LEFT JOIN users u USING (user_id)
          WHERE k.user_id = ANY($1)",
     )
-    .bind(users)
+    .bind(&users)
     .fetch_all(&mut *connection)
     .await?;
+    // A key that is gone without an erasure was not restored.
+    let erased: Vec<Uuid> =
+        sqlx::query_scalar("SELECT user_id FROM erasures WHERE user_id = ANY($1)")
+            .bind(&users)
+            .fetch_all(&mut *connection)
+            .await?;
+    let erased: HashSet<Uuid> = erased.into_iter().collect();
     let mut keys: HashMap<Uuid, (Uuid, Result<DataKey, String>)> = HashMap::new();
     let mut names: HashMap<Uuid, String> = HashMap::new();
     for (user, key_id, name) in current {
@@ -223,7 +230,7 @@ async fn view(
     Ok(rows
         .into_iter()
         .map(|row| Viewed {
-            content: content(&row, keys.get(&row.user_id)),
+            content: content(&row, keys.get(&row.user_id), erased.contains(&row.user_id)),
             place: Checkpoint {
                 xid: row.xid,
                 position: row.position,
@@ -241,9 +248,13 @@ async fn view(
         .collect())
 }
 
-fn content(row: &Row, key: Option<&(Uuid, Result<DataKey, String>)>) -> Content {
+fn content(row: &Row, key: Option<&(Uuid, Result<DataKey, String>)>, erased: bool) -> Content {
     let Some((_, key)) = key.filter(|(id, _)| *id == row.key_id) else {
-        return Content::Erased;
+        return if erased {
+            Content::Erased
+        } else {
+            Content::Closed("the user's key is not here; it was not restored".to_owned())
+        };
     };
     let key = match key {
         Ok(key) => key,

@@ -92,7 +92,8 @@ impl Eraser {
                 return Ok(Step::Done);
             };
             let piece = sqlx::query(AssertSqlSafe(format!(
-                "DELETE FROM {table} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {table} WHERE user_id = $1 LIMIT $2))"
+                "DELETE FROM {table} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {table} WHERE user_id = $1 LIMIT $2))
+                   AND user_id = $1"
             )))
             .bind(user.0)
             .bind(PIECE)
