@@ -15,7 +15,7 @@ use poem_openapi::registry::{MetaMediaType, MetaRequest, MetaSchemaRef, Registry
 use poem_openapi::types::{ParseFromJSON, Type};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use uuid::Uuid;
 
 use crate::code::Code;
@@ -79,28 +79,7 @@ impl<'a, T: ParseFromJSON + Send + 'static, const LIMIT: usize> ApiExtractor<'a>
         body: &mut RequestBody,
         _options: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
-        let announced = request.headers().get(header::CONTENT_LENGTH);
-        let announced = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-        if announced.is_some_and(|bytes| bytes > LIMIT as u64) {
-            return Err(Problem::body_too_large(LIMIT).into());
-        }
-        let _place = match announced {
-            Some(bytes) if bytes <= LARGE as u64 => None,
-            _ if LIMIT <= LARGE => None,
-            _ => {
-                let place = tokio::time::timeout(PLACE_WITHIN, LARGE_BODIES.acquire()).await;
-                Some(place.map_err(|_| Problem::from(Code::TooBusy))?)
-            }
-        };
-        let read = body.take()?.into_bytes_limit(LIMIT);
-        let within = READ_WITHIN + PER_BLOCK * u32::try_from(LIMIT >> 16).unwrap_or(u32::MAX);
-        let read = tokio::time::timeout(within, read).await;
-        let bytes = match read.map_err(|_| Problem::from(Code::RequestTimeout))? {
-            Err(ReadBodyError::PayloadTooLarge) => {
-                return Err(Problem::body_too_large(LIMIT).into());
-            }
-            bytes => bytes?,
-        };
+        let (bytes, _place) = received(request, body, LIMIT).await?;
         if bytes.is_empty() {
             return Err(Problem::malformed("The body is empty. Send a JSON object.").into());
         }
@@ -116,6 +95,42 @@ impl<'a, T: ParseFromJSON + Send + 'static, const LIMIT: usize> ApiExtractor<'a>
             parsed.await.map_err(poem::error::InternalServerError)??,
         ))
     }
+}
+
+/// Receives a body of at most `limit` bytes. A large one has a place, and keeps it until that is
+/// dropped.
+///
+/// # Errors
+/// When it is too large or too slow, or when there is no place for it.
+pub(crate) async fn received(
+    request: &Request,
+    body: &mut RequestBody,
+    limit: usize,
+) -> poem::Result<(Vec<u8>, Option<SemaphorePermit<'static>>)> {
+    let announced = request.headers().get(header::CONTENT_LENGTH);
+    let announced = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|bytes| bytes > limit as u64) {
+        return Err(Problem::body_too_large(limit).into());
+    }
+    let place = match announced {
+        Some(bytes) if bytes <= LARGE as u64 => None,
+        _ if limit <= LARGE => None,
+        _ => {
+            let place = tokio::time::timeout(PLACE_WITHIN, LARGE_BODIES.acquire()).await;
+            Some(place.map_err(|_| Problem::from(Code::TooBusy))?)
+        }
+    };
+    let read = body.take()?.into_bytes_limit(limit);
+    let within = READ_WITHIN + PER_BLOCK * u32::try_from(limit >> 16).unwrap_or(u32::MAX);
+    let read = tokio::time::timeout(within, read).await;
+    let bytes = match read.map_err(|_| Problem::from(Code::RequestTimeout))? {
+        Err(ReadBodyError::PayloadTooLarge) => {
+            return Err(Problem::body_too_large(limit).into());
+        }
+        bytes => bytes?,
+    };
+    // The places are never closed.
+    Ok((bytes.into(), place.and_then(Result::ok)))
 }
 
 /// Reads a body, for those who have it in another way.

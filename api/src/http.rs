@@ -19,6 +19,7 @@ use crate::commands::chat::ChatApi;
 use crate::commands::conversations::ConversationCommands;
 use crate::commands::credentials::CredentialsApi;
 use crate::commands::import::ImportCommands;
+use crate::commands::import_file::ImportFileCommands;
 use crate::commands::memories::MemoryCommands;
 use crate::commands::replies::RepliesApi;
 use crate::commands::summary::SummaryCommands;
@@ -28,6 +29,7 @@ use crate::error::Problem;
 use crate::merged::Merged;
 use crate::queries::conversations::ConversationsApi;
 use crate::queries::explanation::ExplanationApi;
+use crate::queries::export::ExportApi;
 use crate::queries::health::HealthApi;
 use crate::queries::memories::MemoriesApi;
 use crate::{limits, openapi, request_id};
@@ -51,6 +53,7 @@ pub(crate) type Apis = Merged<(
         SummaryCommands,
     ),
     (MemoriesApi, MemoryCommands),
+    (ExportApi, ImportFileCommands),
 )>;
 
 pub(crate) fn apis() -> Apis {
@@ -70,6 +73,7 @@ pub(crate) fn apis() -> Apis {
             SummaryCommands,
         ),
         (MemoriesApi, MemoryCommands),
+        (ExportApi, ImportFileCommands),
     ))
 }
 

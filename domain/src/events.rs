@@ -584,6 +584,9 @@ pub struct Metadata {
     /// The id that an imported event had where it was first recorded: by it the event is known again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Uuid>,
+    /// How many versions before an imported event are left out: of what was forgotten where it comes from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<i64>,
     /// When an imported event came in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub imported_at: Option<DateTime<Utc>>,

@@ -100,6 +100,7 @@ fn the_document_names_all_metadata() {
         embedding_model: text(),
         code_version: text(),
         origin: id,
+        left_out: Some(1),
         imported_at: Some(chrono::DateTime::UNIX_EPOCH),
     };
     let mut written = BTreeSet::new();

@@ -18,6 +18,7 @@ pub mod ids;
 pub mod import;
 pub mod memory;
 pub mod merging;
+pub mod portable;
 pub mod prompt;
 pub mod recall;
 pub mod reextraction;

@@ -10,8 +10,10 @@ mod doctor;
 mod embedded;
 mod erase;
 mod events;
+mod export;
 mod home;
 mod identity;
+mod import;
 mod jobs;
 mod migrate;
 mod moment;
@@ -89,6 +91,10 @@ enum Command {
     Replay(replay::Options),
     /// Check that the log is whole and the read models are what it gives; exit code 1 if not
     Verify(verify::Options),
+    /// Write everything of a user to a file
+    Export(export::Options),
+    /// Take in an export, or the conversations of another system
+    Import(import::Options),
     /// Print a token for a user; with --scope admin this makes the first admin
     Token(token::Options),
     /// Run a command with a throw-away PostgreSQL and Valkey
@@ -127,6 +133,8 @@ async fn main() -> ExitCode {
         }),
         Command::Replay(options) => replay::run(options).await,
         Command::Verify(options) => verify::run(options).await,
+        Command::Export(options) => export::run(options).await,
+        Command::Import(options) => import::run(options).await,
         Command::Token(options) => token::run(&options).map(done),
         Command::TestServices { command } => test_services::run(&command).await,
     };

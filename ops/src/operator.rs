@@ -43,6 +43,11 @@ impl Whom {
     pub(crate) fn user(&self) -> Option<UserId> {
         self.user.as_ref().map(UserId::of)
     }
+
+    /// The user as callers name them; `None` stands for all.
+    pub(crate) fn external(&self) -> Option<&ExternalUserId> {
+        self.user.as_ref()
+    }
 }
 
 /// Reads an external user id from the command line.

@@ -173,6 +173,8 @@ async fn the_openapi_document_has_every_operation() {
         ("/memories/{id}/history", "get"),
         ("/memories/search", "post"),
         ("/replies/{id}/explain", "get"),
+        ("/export", "get"),
+        ("/import", "post"),
         ("/health", "get"),
         ("/health/live", "get"),
         ("/health/ready", "get"),

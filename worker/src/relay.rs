@@ -80,6 +80,10 @@ impl Subscriber for Relay {
 impl Relay {
     /// When a reply has ended, the turn is read for facts, once the conversation has been quiet.
     fn extract_job(&self, recorded: &Recorded) -> anyhow::Result<Option<NewJob>> {
+        // What was found in an imported turn came along with it.
+        if recorded.metadata.imported_at.is_some() {
+            return Ok(None);
+        }
         let delay = match &recorded.event {
             Event::ReplyCompleted(_) | Event::ReplyFailed(_) | Event::ReplyCancelled(_) => {
                 self.core.config.extraction_delay
@@ -104,12 +108,14 @@ impl Relay {
         }))
     }
 
-    /// When a turn has ended and messages have left the buffer, they are put in short.
+    /// When a turn has ended and messages have left the buffer, they are put in short. An imported one
+    /// waits for the next turn.
     async fn summarise_jobs(&self, events: &[Recorded]) -> anyhow::Result<Vec<NewJob>> {
         let mut ended: BTreeMap<ConversationId, &Recorded> = BTreeMap::new();
         for recorded in events {
             if let Event::ReplyCompleted(_) | Event::ReplyFailed(_) | Event::ReplyCancelled(_) =
                 recorded.event
+                && recorded.metadata.imported_at.is_none()
                 && let Some(conversation) = recorded.stream.as_conversation()
             {
                 ended.insert(conversation, recorded);
@@ -203,7 +209,7 @@ impl Relay {
                     queue: queue::EMBED,
                     payload: serde_json::to_vec(&job)?,
                     key: format!("{}:embed:1", first.id),
-                    run_at: first.recorded_at,
+                    run_at: first.arrived_at(),
                 });
             }
         }

@@ -7,6 +7,7 @@ pub(crate) mod conversations;
 pub(crate) mod credentials;
 pub(crate) mod forgetting;
 pub(crate) mod import;
+pub(crate) mod import_file;
 pub(crate) mod memories;
 pub(crate) mod replies;
 pub(crate) mod reply;

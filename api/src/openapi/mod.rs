@@ -9,13 +9,14 @@ use serde_json::{Map, Value, json};
 use crate::code::Code;
 
 /// What a caller sends and gets, by operation: `request`, `response` with `status`, `others` by their
-/// status, and `stream` for an answer in events.
+/// status, `stream` for an answer in events, and `lines` for what is sent or answered as JSON Lines.
 const EXAMPLES: &str = include_str!("examples.json");
 const DESCRIPTION: &str = "An AI companion that remembers. Every resource belongs to the user of the credential; \
                            another user's looks like one that does not exist.";
 const PROBLEM: &str = "application/problem+json";
 const STREAM: &str = "text/event-stream";
 const JSON: &str = "application/json";
+const NDJSON: &str = crate::queries::export::NDJSON;
 
 /// The errors that only some operations have, beside those that follow from what they take.
 const SPECIAL: &[(&str, &[Code])] = &[
@@ -89,6 +90,15 @@ const SPECIAL: &[(&str, &[Code])] = &[
         &[Code::StaleVersion, Code::Conflict, Code::ProjectionBehind],
     ),
     (
+        "POST /import",
+        &[
+            Code::ConversationBusy,
+            Code::Conflict,
+            Code::ProjectionBehind,
+            Code::TooBusy,
+        ],
+    ),
+    (
         "POST /memories/search",
         &[Code::NotFound, Code::EmbeddingUnavailable],
     ),
@@ -102,6 +112,8 @@ const GROUPS: &[(&str, &str)] = &[
     ("/memor", "Memories"),
     ("/auth", "Credentials"),
     ("/users", "User"),
+    ("/export", "User"),
+    ("/import", "User"),
     ("/health", "Health"),
 ];
 
@@ -326,7 +338,9 @@ fn show(operation: &mut Value, example: &Value) {
         JSON,
         example.get("request"),
     );
-    for (media_type, field) in [(JSON, "response"), (STREAM, "stream")] {
+    let lines = example.get("lines");
+    place(operation.get_mut("requestBody"), NDJSON, lines);
+    for (media_type, field) in [(JSON, "response"), (STREAM, "stream"), (NDJSON, "lines")] {
         let responses = operation.get_mut("responses");
         let response = responses.and_then(|responses| responses.get_mut(&status));
         place(response, media_type, example.get(field));

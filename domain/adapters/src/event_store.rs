@@ -54,6 +54,13 @@ pub struct Idempotency<'a> {
 #[derive(Clone)]
 pub struct Life(DataKey);
 
+impl Life {
+    /// The key of this life.
+    pub(crate) fn key(&self) -> &DataKey {
+        &self.0
+    }
+}
+
 /// Events for one stream.
 #[derive(Debug)]
 pub struct Append {
@@ -243,7 +250,7 @@ impl EventStore {
     }
 
     /// Tells who waits for it, and counts.
-    fn appended(&self, memories: usize) {
+    pub(crate) fn appended(&self, memories: usize) {
         metrics::memories_stored(memories);
         self.appends.send_modify(|n| *n += 1);
     }

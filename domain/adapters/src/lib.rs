@@ -24,6 +24,7 @@ pub mod memories;
 pub mod messages;
 pub mod metrics;
 pub mod parts;
+pub mod portable;
 pub mod progress;
 pub mod queue;
 pub mod rate_limit;

@@ -40,8 +40,8 @@ pub async fn lag(pool: &PgPool) -> Result<Lag, sqlx::Error> {
              FROM unnest(ARRAY[$1, $2]) AS s (subscription) LEFT JOIN checkpoints c USING (subscription)
              ORDER BY 1, 2 LIMIT 1
          ), pending AS (
-             SELECT e.recorded_at AS since FROM behind CROSS JOIN LATERAL (
-                 SELECT recorded_at FROM events e WHERE (e.xid, e.position) > (behind.xid, behind.position)
+             SELECT coalesce((e.meta ->> 'imported_at')::timestamptz, e.recorded_at) AS since FROM behind CROSS JOIN LATERAL (
+                 SELECT meta, recorded_at FROM events e WHERE (e.xid, e.position) > (behind.xid, behind.position)
                  ORDER BY e.xid, e.position LIMIT 100000
              ) AS e
              UNION ALL

@@ -390,6 +390,22 @@ pub fn form_hash(content: &str) -> Vec<u8> {
     content_hash(&text::normal_form(content))
 }
 
+/// The texts of a user's live memories, faded or not.
+///
+/// # Errors
+/// When the database fails.
+pub async fn live(
+    executor: impl PgExecutor<'_>,
+    user: UserId,
+) -> Result<Vec<(Uuid, String)>, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT memory_id, content FROM memories WHERE user_id = $1 AND state IN ('live', 'faded')",
+    )
+    .bind(user.0)
+    .fetch_all(executor)
+    .await
+}
+
 /// The live memory, faded or not, that says the same as a statement. A faded one says so.
 ///
 /// # Errors

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use companion_domain::events::RecalledMemory;
-use companion_domain::ids::{ConversationId, MemoryId, MessageId, ReplyId, UserId};
+use companion_domain::ids::{ConversationId, ExternalUserId, MemoryId, MessageId, ReplyId, UserId};
 use companion_domain::usage::Answered;
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgExecutor};
@@ -59,6 +59,20 @@ pub async fn timezone(
         .flatten()
         .and_then(|name| name.parse().ok())
         .unwrap_or(chrono_tz::Tz::UTC))
+}
+
+/// All users, as callers name them, in the order of their names.
+///
+/// # Errors
+/// When the database fails.
+pub async fn users(executor: impl PgExecutor<'_>) -> Result<Vec<ExternalUserId>, sqlx::Error> {
+    let names: Vec<String> = sqlx::query_scalar(
+        "SELECT external_id FROM users WHERE external_id IS NOT NULL ORDER BY external_id",
+    )
+    .fetch_all(executor)
+    .await?;
+    let parse = |name: &String| ExternalUserId::parse(name).ok();
+    Ok(names.iter().filter_map(parse).collect())
 }
 
 /// A user's conversations, the last changed first, and how many there are in all.

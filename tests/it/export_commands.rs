@@ -1,0 +1,142 @@
+//! `companion export` and `companion import`, run as an operator runs them.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use companion_tests::app::App;
+use serde_json::{Value, json};
+
+use crate::commands::companion;
+use crate::memory::tell;
+use crate::portability::{a_life, done, everything, export, lines, start};
+
+async fn run(app: &App, arguments: &[&str]) -> (Option<i32>, String, String) {
+    companion(&app.variables, arguments).await
+}
+
+async fn done_by(app: &App, arguments: &[&str]) -> Value {
+    let (code, stdout, stderr) = run(app, &[arguments, &["--json"]].concat()).await;
+    assert_eq!(code, Some(0), "{arguments:?}: {stderr}");
+    app.settle().await;
+    serde_json::from_str(&stdout).unwrap()
+}
+
+#[tokio::test]
+async fn a_user_is_taken_along_by_commands() {
+    let (here, there) = (start().await, start().await);
+    a_life(&here, "alice").await;
+    let before = everything(&here, "alice").await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("alice.jsonl");
+    let file = path.to_str().unwrap();
+    let (code, stdout, _) = run(&here, &["export", "--user", "alice"]).await;
+    assert_eq!(code, Some(0));
+    let counted = done_by(&here, &["export", "--user", "alice", file]).await;
+    let written = fs::read_to_string(&path).unwrap();
+    assert_eq!(lines(&written)[1..], lines(&stdout)[1..]);
+    assert_eq!(
+        lines(&written)[1..],
+        lines(&export(&here, "alice").await)[1..]
+    );
+    assert_eq!(counted["events"], lines(&written).last().unwrap()["end"]);
+    assert_eq!(
+        fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    let (code, _, stderr) = run(&here, &["export", "--user", "alice", file]).await;
+    assert!(
+        code == Some(1) && stderr.contains("is there already"),
+        "{stderr}"
+    );
+
+    let checked = done_by(&there, &["import", "--user", "alice", file, "--dry-run"]).await;
+    assert_eq!(checked["conversations"], 5);
+    assert_eq!(there.get("alice", "/conversations").await.1["total"], 0);
+    // Cut off: refused, unless that is meant; then gone on with.
+    let cut: String = written
+        .lines()
+        .take(12)
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let part = folder.path().join("part.jsonl");
+    fs::write(&part, cut).unwrap();
+    let part = part.to_str().unwrap();
+    let (code, _, stderr) = run(&there, &["import", "--user", "alice", part]).await;
+    assert!(
+        code == Some(1) && stderr.contains("line 12") && stderr.contains("cut off"),
+        "{stderr}"
+    );
+    let some = done_by(&there, &["import", "--user", "alice", part, "--partial"]).await;
+    assert_eq!(
+        (&some["skipped"], &some["interrupted"]),
+        (&json!(0), &json!(false))
+    );
+    let rest = done_by(&there, &["import", "--user", "alice", file]).await;
+    for name in ["conversations", "messages", "memories"] {
+        let sum = some[name].as_u64().unwrap() + rest[name].as_u64().unwrap();
+        assert_eq!(checked[name], sum, "{name}");
+    }
+    let after = everything(&there, "alice").await;
+    for (path, shown) in &before {
+        assert_eq!(after.get(path), Some(shown), "{path}");
+    }
+    // What is shown is what the log gives, read anew.
+    for app in [&here, &there] {
+        let (code, stdout, stderr) = run(app, &["verify"]).await;
+        assert_eq!(code, Some(0), "{stdout}{stderr}");
+    }
+}
+
+#[tokio::test]
+async fn all_users_are_exported_into_a_folder() {
+    let app = App::start().await;
+    for user in ["alice", "bob@example.org"] {
+        tell(&app, user, "I have a parrot", "User has a parrot").await;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let to = folder.path().join("all");
+    let to = to.to_str().unwrap();
+    let (code, _, stderr) = run(&app, &["export", "--all"]).await;
+    assert_eq!(code, Some(2), "a folder is missing: {stderr}");
+    let none = done_by(&app, &["export", "--all", to, "--dry-run"]).await;
+    assert!(none["events"].as_u64().unwrap() > 0 && fs::metadata(to).is_err());
+    assert_eq!(done_by(&app, &["export", "--all", to]).await["users"], 2);
+    for user in ["alice", "bob@example.org"] {
+        let written = fs::read_to_string(format!("{to}/{user}.jsonl")).unwrap();
+        assert_eq!(lines(&written)[0]["user"], user);
+    }
+}
+
+#[tokio::test]
+async fn a_file_of_another_system_is_taken_in_by_the_command() {
+    let app = App::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("said.json");
+    // Several values one after another, with the mark that some programs put before a text.
+    let said = json!({"messages": [{"role": "user", "content": "I love walnut cake"}]});
+    let more = json!([{"role": "user", "content": "I love green tea"}, {"role": "assistant", "content": "Ah"}]);
+    fs::write(&path, format!("\u{feff}{said}\n{more}\n")).unwrap();
+    let file = path.to_str().unwrap();
+    let mut expected = done(2, 3, 0, 0);
+    expected["interrupted"] = json!(false);
+    let import = ["import", "--user", "alice", file, "--no-extract"];
+    assert_eq!(done_by(&app, &import).await, expected);
+    let (code, stdout, _) = run(&app, &import).await;
+    assert_eq!(code, Some(0));
+    assert_eq!(
+        stdout,
+        "0 conversations, 0 messages, 0 memories; 5 passed over\n"
+    );
+    assert!(app.memories("alice").await.is_empty());
+    fs::write(&path, "").unwrap();
+    let (code, _, stderr) = run(&app, &import).await;
+    assert!(
+        code == Some(1) && stderr.contains("the file is empty"),
+        "{stderr}"
+    );
+    let (code, _, stderr) = run(&app, &["import", "--user", "alice", "/nowhere.json"]).await;
+    assert!(
+        code == Some(1) && stderr.contains("/nowhere.json"),
+        "{stderr}"
+    );
+}
