@@ -255,12 +255,8 @@ fn lasting(clause: &str, scene: &Scene) -> Vec<Finding> {
         let at = format!("User arbeitet bei {}", name(&found[1]));
         return vec![Finding::fact(0.8, at).about("employer")];
     }
-    if let Some(found) = TRADE.captures(clause) {
-        let trade = match found.get(1) {
-            Some(_) => third(&clause[4..], scene),
-            None => third(&clause[4..], scene),
-        };
-        return vec![Finding::fact(0.8, trade).about("job")];
+    if TRADE.is_match(clause) {
+        return vec![Finding::fact(0.8, third(&clause[4..], scene)).about("job")];
     }
     if MARITAL.is_match(clause) {
         let mut relation = Finding::fact(0.8, third(&clause[4..], scene)).about("relationship");

@@ -46,9 +46,7 @@ patterns! {
         r"prim[oa]|sobrin[oa]|suegr[oa]|amig[oa]|perr[oa]|gat[oa]|loro|conejo|caballo|jef[ea])(?: mayor| menor| pequeñ[oa])?) ",
         r"(se llaman?|es|son|vive|viven|trabaja|tiene|está|estudia|toca|odia|adora) (.+)$",
     );
-    ACTIVITY = concat!(
-        r"(?i)^(conduzco|toco|juego|bebo|como|fumo|hablo|estudio|colecciono|corro|nado|cocino|aprendo|uso|leo|escribo)\b ?(.*)$",
-    );
+    ACTIVITY = r"(?i)^(conduzco|toco|juego|bebo|como|fumo|hablo|estudio|colecciono|corro|nado|cocino|aprendo|uso|leo|escribo)\b ?(.*)$";
     NO_MORE = r"(?i)^ya no (.+)$";
     DENIED = r"(?i)^(?:no|nunca|jamás) (.+)$";
     TRADE = concat!(
