@@ -52,6 +52,10 @@ async fn summarise(job: &SummariseJob, context: &Context) -> Result<(), SummaryE
     let messages = due(summariser.state());
     for portion in summariser.portions(&messages).iter().take(PORTIONS) {
         context.let_the_reply_go_first(job.user).await?;
+        // Closed only when the process has ended.
+        let Ok(_slot) = context.llm_slots.acquire().await else {
+            break;
+        };
         if !summariser.take_in(portion).await? {
             tracing::debug!("the conversation is not what it was; what is due is seen later");
             break;

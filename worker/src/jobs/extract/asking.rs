@@ -56,9 +56,9 @@ impl Extraction<'_> {
             return Ok(Err(NoUse::Failed(FailureReason::LlmUnavailable)));
         }
         let known = self.known_statements(messages).await?;
+        self.context.let_the_reply_go_first(self.job.user).await?;
         // A local LLM serves few requests at a time; reading, patterns and appending need none.
         let _slot = self.context.llm_slots.acquire().await?;
-        self.context.let_the_reply_go_first(self.job.user).await?;
         let prompt = [
             PromptMessage {
                 role: "system",
