@@ -27,7 +27,7 @@ patterns! {
     HAVING = concat!(
         r"(?i)^(?:an?|my|our|two|three|four|\d+|some|another|to (?:go|fly|drive|travel|move|",
         r"take|give|present|attend|visit|meet|pick|work|be at|be in|renew|submit|hand in|",
-        r"finish|see (?:the|my|a))|lunch|dinner|breakfast|surgery|school|exams|finals|plans|",
+        r"finish|see (?:the|my|a))|lunch|dinner|breakfast|(?:\w+ )?surgery|school|exams|finals|plans|",
         r"tickets|work|class|classes|drinks|coffee with|brunch|friends|family|guests|therapy|",
         r"practice|training|the) ?",
     );
