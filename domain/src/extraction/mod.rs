@@ -8,6 +8,7 @@
 mod answer;
 mod evidence;
 mod prompt;
+mod said;
 
 use std::collections::BTreeMap;
 
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::answer::{Unusable, fallback_reason, read_answer};
 pub use self::prompt::{PROMPT_ID, instructions, request, schema, template_hash};
+pub use self::said::said_messages;
 use crate::heuristics;
 use crate::ids::{MemoryId, MessageId};
 use crate::memory::{MemoryKind, clamp_importance};

@@ -14,7 +14,7 @@ mod tests;
 
 pub use beliefs::{Belief, Beliefs, GivenUp, State, statements};
 pub use difference::{Added, Changed, Difference, Gone, difference};
-pub use portions::{Portion, Said, portions, said_messages};
+pub use portions::{Portion, Said, portions};
 pub use rollback::{RolledBack, roll_back};
 pub use shadow::{Read, Shadow, Vectors};
 

@@ -1,41 +1,12 @@
 //! Which messages are read together when they are read again.
 
 use chrono::TimeDelta;
-use chrono_tz::Tz;
 
-use crate::conversation::Role;
-use crate::events::{Event, Recorded};
 use crate::extraction::{MAX_CHARACTERS, SaidMessage, TOGETHER};
 use crate::ids::ConversationId;
 
 /// A pause after which what was said before had been read: what is said next is read by itself.
 const PAUSE: TimeDelta = TimeDelta::minutes(10);
-
-/// What the user said in an event that is to be read for facts.
-pub fn said_messages(recorded: &Recorded, zone: Tz) -> Vec<SaidMessage> {
-    match &recorded.event {
-        Event::UserMessageReceived(event) => {
-            let sent = event.timezone.as_deref().and_then(|zone| zone.parse().ok());
-            vec![SaidMessage {
-                id: event.message_id,
-                content: event.content.clone(),
-                at: recorded.recorded_at,
-                zone: sent.unwrap_or(zone),
-            }]
-        }
-        Event::MessagesImported(event) if event.extract => {
-            let own = event.messages.iter().filter(|m| m.role == Role::User);
-            own.map(|message| SaidMessage {
-                id: message.message_id,
-                content: message.content.clone(),
-                at: message.created_at,
-                zone,
-            })
-            .collect()
-        }
-        _ => Vec::new(),
-    }
-}
 
 /// A message of the user and where it stands.
 #[derive(Debug, Clone, PartialEq)]

@@ -4,10 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::beliefs::{Belief, Beliefs, State};
-use crate::consolidation::{Known, consolidate, cosine};
+use crate::consolidation::{Known, consolidate, cosine, memory_id};
 use crate::events::{Event, MemorySuperseded};
 use crate::extraction::{Candidate, KnownStatement};
 use crate::ids::{ConversationId, MemoryId, MessageId, UserId};
+
+/// How many memories near to a statement are weighed against it, as when messages come.
+const NEIGHBOURS: usize = 8;
 
 /// The vectors of statements, by their text.
 pub type Vectors = HashMap<String, Vec<f32>>;
@@ -75,6 +78,15 @@ impl Shadow {
 
     /// The `limit` statements nearest to a vector.
     pub fn nearest(&self, vector: &[f32], limit: usize) -> Vec<KnownStatement> {
+        let statement = |belief: &Belief| KnownStatement {
+            id: belief.memory.memory_id,
+            content: belief.memory.content.clone(),
+        };
+        let near = self.nearest_beliefs(vector, limit);
+        near.into_iter().map(statement).collect()
+    }
+
+    fn nearest_beliefs(&self, vector: &[f32], limit: usize) -> Vec<&Belief> {
         let mut near: Vec<(f64, &Belief)> = self
             .beliefs
             .live()
@@ -82,12 +94,7 @@ impl Shadow {
             .collect();
         near.sort_by(|(a, _), (b, _)| b.total_cmp(a));
         near.truncate(limit);
-        near.into_iter()
-            .map(|(_, belief)| KnownStatement {
-                id: belief.memory.memory_id,
-                content: belief.memory.content.clone(),
-            })
-            .collect()
+        near.into_iter().map(|(_, belief)| belief).collect()
     }
 
     /// Takes in what was found in a portion, whose vectors it has learned.
@@ -97,15 +104,36 @@ impl Shadow {
             (candidate.clone(), vector)
         });
         let candidates: Vec<_> = candidates.collect();
-        let decision = consolidate(self.user, read.conversation, candidates, self.known());
+        let known = self.related(&candidates);
+        let decision = consolidate(self.user, read.conversation, candidates, known);
         for event in decision.events {
             self.evolve(event);
         }
     }
 
-    fn known(&self) -> Vec<Known> {
-        let known = |(id, belief): (&MemoryId, &Belief)| Known {
-            id: *id,
+    /// The memories that statements may be about, as they are chosen when messages come: the nearest, and
+    /// those of the same words or slot or that are meant, also when they hold no longer.
+    fn related(&self, candidates: &[(Candidate, Vec<f32>)]) -> Vec<Known> {
+        let mut chosen: BTreeMap<MemoryId, &Belief> = BTreeMap::new();
+        for (candidate, vector) in candidates {
+            for belief in self.nearest_beliefs(vector, NEIGHBOURS) {
+                chosen.insert(belief.memory.memory_id, belief);
+            }
+            let (own, form) = (
+                memory_id(self.user, candidate),
+                candidate.content.to_lowercase(),
+            );
+            for (id, belief) in &self.beliefs.memories {
+                let memory = &belief.memory;
+                let slot = memory.subject.is_some() && memory.subject == candidate.subject;
+                let meant = *id == own || candidate.replaces.contains(id);
+                if slot || meant || memory.content.to_lowercase() == form {
+                    chosen.insert(*id, belief);
+                }
+            }
+        }
+        let known = |belief: &Belief| Known {
+            id: belief.memory.memory_id,
             content: belief.memory.content.clone(),
             kind: belief.memory.kind,
             importance: belief.memory.importance,
@@ -114,10 +142,10 @@ impl Shadow {
             sources: belief.memory.sources.clone(),
             occurred_at: belief.memory.occurred_at,
             told_at: belief.memory.told_at,
-            closed: false,
+            closed: !belief.is_live(),
             vector: self.vector(&belief.memory.content).to_vec(),
         };
-        self.beliefs.live().map(known).collect()
+        chosen.into_values().map(known).collect()
     }
 
     /// The vector of a statement; empty when there is none.

@@ -10,11 +10,9 @@ use companion_adapters::llm::Llm;
 use companion_adapters::reextractions::{self, Found, PortionRow, RunState, Settings};
 use companion_adapters::vault::{DataKey, VaultError};
 use companion_adapters::{messages, vectors};
-use companion_domain::extraction::SaidMessage;
+use companion_domain::extraction::{SaidMessage, said_messages};
 use companion_domain::ids::{MessageId, StreamId, UserId};
-use companion_domain::reextraction::{
-    self, Beliefs, Portion, Read, Said, Shadow, portions, said_messages,
-};
+use companion_domain::reextraction::{self, Beliefs, Portion, Read, Said, Shadow, portions};
 use serde_json::json;
 
 use super::Reextraction;

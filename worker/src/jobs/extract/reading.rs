@@ -1,12 +1,10 @@
 //! Takes the messages that are read together from behind the cursor.
 
 use chrono::Utc;
-use chrono_tz::Tz;
 use companion_adapters::config::ExtractionMode;
 use companion_adapters::{memories, messages};
-use companion_domain::conversation::Role;
 use companion_domain::events::{Event, Recorded};
-use companion_domain::extraction::{MAX_CHARACTERS, SaidMessage, TOGETHER};
+use companion_domain::extraction::{MAX_CHARACTERS, SaidMessage, TOGETHER, said_messages};
 use companion_domain::ids::StreamId;
 
 use super::Extraction;
@@ -103,31 +101,5 @@ impl Extraction<'_> {
             }
         }
         went_on && messages < TOGETHER
-    }
-}
-
-/// What the user said in an event that is to be read for facts.
-fn said_messages(recorded: &Recorded, zone: Tz) -> Vec<SaidMessage> {
-    match &recorded.event {
-        Event::UserMessageReceived(event) => {
-            let sent = event.timezone.as_deref().and_then(|zone| zone.parse().ok());
-            vec![SaidMessage {
-                id: event.message_id,
-                content: event.content.clone(),
-                at: recorded.recorded_at,
-                zone: sent.unwrap_or(zone),
-            }]
-        }
-        Event::MessagesImported(event) if event.extract => {
-            let own = event.messages.iter().filter(|m| m.role == Role::User);
-            own.map(|message| SaidMessage {
-                id: message.message_id,
-                content: message.content.clone(),
-                at: message.created_at,
-                zone,
-            })
-            .collect()
-        }
-        _ => Vec::new(),
     }
 }
