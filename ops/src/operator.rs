@@ -9,7 +9,7 @@ use companion_adapters::config::{Config, Secret};
 use companion_adapters::event_store::EventStore;
 use companion_adapters::vault::Vault;
 use companion_adapters::{database, shutdown};
-use companion_domain::ids::{ExternalUserId, UserId};
+use companion_domain::ids::ExternalUserId;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use sqlx::PgPool;
@@ -39,11 +39,6 @@ pub(crate) struct Whom {
 }
 
 impl Whom {
-    /// The user; `None` stands for all.
-    pub(crate) fn user(&self) -> Option<UserId> {
-        self.user.as_ref().map(UserId::of)
-    }
-
     /// The user as callers name them; `None` stands for all.
     pub(crate) fn external(&self) -> Option<&ExternalUserId> {
         self.user.as_ref()
@@ -88,7 +83,6 @@ impl Manner {
 /// The log and its keys, opened for one command.
 pub(crate) struct Operator {
     pub(crate) config: Config,
-    pub(crate) url: Secret,
     pub(crate) pool: PgPool,
     pub(crate) store: EventStore,
     /// Cancelled by the first SIGINT or SIGTERM: finish the item at hand, keep what is done, stop.
@@ -155,7 +149,6 @@ impl Operator {
         let store = EventStore::new(pool.clone(), vault);
         Ok(Self {
             config,
-            url,
             pool,
             store,
             stop,
@@ -215,11 +208,6 @@ impl Progress {
                 self.what
             ));
         }
-    }
-
-    /// More items turned up.
-    pub(crate) fn extend(&self, items: u64) {
-        self.bar.inc_length(items);
     }
 
     /// Ends it and takes the bar away.

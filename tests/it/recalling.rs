@@ -248,7 +248,7 @@ async fn a_user_finds_only_their_own() {
     import(&app, "alice", &talk(0..5)).await;
     import(&app, "bob", &talk(5..10)).await;
     let found = turns(&app, "bob", "pottery studio").await;
-    assert!(found.iter().all(|id| *id >= "t5".to_owned()), "{found:?}");
+    assert!(found.iter().all(|id| id.as_str() >= "t5"), "{found:?}");
 }
 
 #[tokio::test]

@@ -42,7 +42,7 @@ enum Database {
     /// With the server that it is on.
     Server(Box<(crate::embedded::server::Server, Scratch)>),
     /// On the server of `POSTGRES_URL`.
-    Named(PgConnectOptions, String),
+    Named(Box<PgConnectOptions>, String),
 }
 
 impl Service {
@@ -197,5 +197,8 @@ async fn scratch(config: &Config) -> Result<(Secret, Database)> {
         .await?;
     connection.close().await?;
     let scratch = server.clone().database(&name).to_url_lossy().to_string();
-    Ok((Secret::new(scratch), Database::Named(server, name)))
+    Ok((
+        Secret::new(scratch),
+        Database::Named(Box::new(server), name),
+    ))
 }
