@@ -67,7 +67,7 @@ pub(crate) struct SearchResult {
     importance_now: Option<f64>,
     /// Cosine similarity to the query.
     similarity: f64,
-    /// The score by which it is ranked, 0 to 1.
+    /// The fused score by which it is ranked.
     score: f64,
     created_at: DateTime<Utc>,
     sources: Vec<SourceView>,
