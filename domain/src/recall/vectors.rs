@@ -1,7 +1,7 @@
 //! The vectors of an index: bytes with a scale, a quarter of the memory of floats.
 //!
-//! Rounding to 127 steps moves the cosine of two vectors of length 1 by about 0.0005 (measured on
-//! 384 dimensions), a tenth of what it takes to change the order of answers that people would notice.
+//! Rounding to 127 steps moves the cosine of two vectors of length 1 by 0.0003 on average and by 0.002
+//! at most (measured on 3,000 texts against 100, of 384 dimensions).
 
 /// The steps to each side of 0.
 const STEPS: f32 = 127.0;

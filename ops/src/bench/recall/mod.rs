@@ -4,6 +4,7 @@
 //! the public API, so that everything is measured that a client would see.
 
 mod figures;
+mod large;
 mod service;
 mod sets;
 
@@ -36,6 +37,9 @@ pub(crate) struct Options {
     /// Say nothing about the captions of pictures
     #[arg(long)]
     no_captions: bool,
+    /// Also time searches of made-up users with so many messages and memories, for example 3000,100000
+    #[arg(long, value_delimiter = ',', value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    items: Vec<u32>,
     /// Write what was found to this file, one JSON object `{qid, ranked, ms}` a line
     #[arg(long, value_name = "FILE")]
     run_file: Option<PathBuf>,
@@ -59,6 +63,14 @@ pub(crate) async fn run(options: Options) -> Result<()> {
         measured = measure(&service, set, &mut run).await;
         if measured.is_err() {
             break;
+        }
+    }
+    if measured.is_ok() {
+        for items in &options.items {
+            measured = large::measure(&service, *items).await;
+            if measured.is_err() {
+                break;
+            }
         }
     }
     service.stop().await?;
