@@ -139,7 +139,8 @@ pub(crate) async fn a_life(app: &App, user: &str) {
     .await;
     app.llm
         .next_extraction(answer(&[statement("User plays CANARY-ONLY-HERE")]));
-    app.chat(user, "I play canary only here", Some(&cleared)).await;
+    app.chat(user, "I play canary only here", Some(&cleared))
+        .await;
     app.settle().await;
     let body = json!({ "conversation_id": cleared });
     expect(
@@ -149,7 +150,13 @@ pub(crate) async fn a_life(app: &App, user: &str) {
     )
     .await;
     // Forgotten, after a reply was given it.
-    tell(app, user, "I like canary forgotten", "User likes CANARY-FORGOTTEN").await;
+    tell(
+        app,
+        user,
+        "I like canary forgotten",
+        "User likes CANARY-FORGOTTEN",
+    )
+    .await;
     app.chat(user, "What do I like? CANARY-FORGOTTEN?", Some(&home))
         .await;
     let forgotten = search(app, user, json!({"query": "CANARY-FORGOTTEN", "top_k": 1})).await;
