@@ -76,6 +76,8 @@ async fn what_has_faded_stays_so_until_it_is_told_again() {
     assert!(list(&app, "alice", "").await.is_empty());
     app.chat("alice", "Do I have a cold?", None).await;
     assert!(!app.last_prompt().contains("User has a cold"));
+    // The question is read before what the LLM is to find in the next message.
+    app.settle().await;
     assert_eq!(
         history(&app, &cold).await,
         ["MemoryRecorded", "MemoryFaded"]

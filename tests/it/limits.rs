@@ -299,6 +299,14 @@ async fn a_user_has_only_so_many_replies_at_once() {
     assert!(number(&response, "retry-after") >= 1);
     let problem: serde_json::Value = response.json().await.unwrap();
     assert_eq!(problem["code"], "too_many_replies");
+    // The LLM has both, and what it is asked next is another's.
+    eventually(|| async {
+        match app.llm.chat_requests().len() {
+            2 => Ok(()),
+            asked => Err(format!("{asked} replies were asked for")),
+        }
+    })
+    .await;
     assert_eq!(app.chat("bob", "d", None).await.text, GREETING);
     let [first, second] = running;
     gates[0].open_all();

@@ -146,10 +146,14 @@ impl<'a> World<'a> {
             let at = take_checkpoint(&mut transaction, READ_MODELS)
                 .await
                 .unwrap();
+            let Some(at) = at else {
+                // The connection of the comparison before is still being given back.
+                transaction.rollback().await.unwrap();
+                tokio::task::yield_now().await;
+                continue;
+            };
             let vault = self.app.core.store.vault();
-            let page = read_page(&mut transaction, vault, at.unwrap(), limit)
-                .await
-                .unwrap();
+            let page = read_page(&mut transaction, vault, at, limit).await.unwrap();
             if page.read == 0 {
                 return;
             }
