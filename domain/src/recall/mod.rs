@@ -1,6 +1,6 @@
 //! Recall: which of a user's memories and messages answer a query, and how well.
 //!
-//! An [`Index`] holds all of them in memory; a search scores each ([`scoring`]) and picks the best
+//! An [`Index`] holds all of them in memory; a search scores each (`scoring`) and picks the best
 //! (here). How the constants were found is told in `ops/docs/MEMORY.md`.
 
 mod index;

@@ -3,7 +3,7 @@
 //! It begins with one short transaction: their key is destroyed, so that nobody can open what the log
 //! holds of them and nobody can write for them, and their credentials go. From that commit on they are
 //! gone for every caller. What was derived from their events is then swept away in bounded pieces
-//! ([`sweep`]), by whoever began, by a worker, or by the user who comes back: until that is done there
+//! (`sweep`), by whoever began, by a worker, or by the user who comes back: until that is done there
 //! is no next life, so that nothing of it can be swept away, and nothing of the former one is in it.
 
 mod sweep;
