@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use companion_adapters::config::{Config, Secret};
 use companion_adapters::core::Core;
-use companion_adapters::database;
+use companion_adapters::{database, llm};
 use reqwest::Client;
 use serde_json::{Value, json};
 use sqlx::postgres::PgConnectOptions;
@@ -58,6 +58,7 @@ impl Service {
         config.rate_limit = 1_000_000;
         config.master_key = Some(Secret::new("BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc="));
         database::migrate(&url, &config).await?;
+        llm::install_tls();
         let core = step("embedding model", Core::open(config)).await?;
         let listener = companion_api::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
         let (address, stop) = (listener.local_addr()?, CancellationToken::new());
