@@ -413,10 +413,10 @@ async fn in_llm_mode_a_reading_that_always_fails_is_left_to_the_operator() {
     let app = App::start_with(&[("MEMORY_EXTRACTION_METHOD", "llm")]).await;
     app.llm.extraction("nothing usable");
     app.chat("alice", "Hello, my name is Alice", None).await;
-    let health = eventually(|| async {
+    eventually(|| async {
         let (_, health) = app.get("alice", "/health").await;
         if health["workers"]["dead_jobs"] == 1 {
-            return Ok(health);
+            return Ok(());
         }
         // The pauses between the tries are long; let them be over.
         let due = "UPDATE apalis.jobs SET run_at = now() WHERE status = 'Failed'";
@@ -424,10 +424,8 @@ async fn in_llm_mode_a_reading_that_always_fails_is_left_to_the_operator() {
         Err(health.to_string())
     })
     .await;
-    assert_eq!(
-        health["workers"]["lag_events"], 0,
-        "a dead job holds nothing up"
-    );
+    // A dead job holds nothing up.
+    app.settle().await;
     assert_eq!(
         app.llm.extraction_requests().len(),
         16,
