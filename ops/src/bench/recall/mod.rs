@@ -8,7 +8,7 @@ mod large;
 mod service;
 mod sets;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -47,15 +47,21 @@ pub(crate) struct Options {
 
 /// Measures and prints.
 pub(crate) async fn run(options: Options) -> Result<()> {
-    let Some(folder) = &options.locomo else {
+    if options.locomo.is_none() && options.items.is_empty() {
         bail!(
-            "say where LoCoMo is: companion bench recall --locomo DIR, or LOCOMO_DIR=DIR; it is not part of this project, see ops/docs/MEMORY.md"
+            "say where LoCoMo is: companion bench recall --locomo DIR, or LOCOMO_DIR=DIR; it is not part of this project, see ops/docs/MEMORY.md. To time made-up users alone: companion bench recall --items 3000,100000"
         );
-    };
-    let sets = [
-        sets::locomo(folder, !options.no_captions)?,
-        sets::chats(options.chats.as_deref())?,
-    ];
+    }
+    let mut sets = Vec::new();
+    if let Some(folder) = &options.locomo {
+        sets.push(sets::locomo(folder, !options.no_captions)?);
+        sets.push(sets::chats(options.chats.as_deref())?);
+    }
+    let cant_write = |file: &Path| format!("{} can't be written", file.display());
+    if let Some(file) = &options.run_file {
+        // Before the long work.
+        std::fs::write(file, "").with_context(|| cant_write(file))?;
+    }
     let service = Service::start().await?;
     let mut run = Vec::new();
     let mut measured = Ok(());
@@ -76,8 +82,7 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     service.stop().await?;
     measured?;
     if let Some(file) = &options.run_file {
-        std::fs::write(file, run.concat())
-            .with_context(|| format!("{} can't be written", file.display()))?;
+        std::fs::write(file, run.concat()).with_context(|| cant_write(file))?;
     }
     Ok(())
 }
