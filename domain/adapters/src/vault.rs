@@ -79,6 +79,11 @@ impl Binding<'_> {
 }
 
 impl DataKey {
+    fn of(id: Uuid, plain: &[u8]) -> Result<Self, VaultError> {
+        let cipher = XChaCha20Poly1305::new_from_slice(plain).map_err(|_| VaultError::Sealed)?;
+        Ok(Self { id, cipher })
+    }
+
     /// Seals a payload: nonce, then ciphertext with its tag.
     ///
     /// # Errors
@@ -205,8 +210,9 @@ impl Vault {
         Ok(known)
     }
 
-    /// Makes a key for a user who has none. The caller holds the lock on the user's stream, and commits.
-    /// `false` when somebody else was first, or while the user is being erased.
+    /// Makes a key for a user who has none. The caller holds the lock on the user's stream, and commits:
+    /// until then it is not kept at hand. `None` when somebody else was first, or while the user is being
+    /// erased.
     ///
     /// # Errors
     /// [`VaultError`] when the database or the random source fails.
@@ -214,7 +220,7 @@ impl Vault {
         &self,
         connection: &mut PgConnection,
         user: UserId,
-    ) -> Result<bool, VaultError> {
+    ) -> Result<Option<DataKey>, VaultError> {
         let mut plain = Zeroizing::new([0u8; KEY_BYTES]);
         random(plain.as_mut_slice())?;
         let key_id = Uuid::now_v7();
@@ -231,7 +237,10 @@ impl Vault {
         .bind(master.check.as_bytes())
         .execute(connection)
         .await?;
-        Ok(made.rows_affected() == 1)
+        if made.rows_affected() == 0 {
+            return Ok(None);
+        }
+        Ok(Some(DataKey::of(key_id, plain.as_slice())?))
     }
 
     /// The master key that wraps new data keys; it stays in force until the transaction ends.
@@ -289,12 +298,7 @@ impl Vault {
     }
 
     fn unwrap_key(&self, row: &KeyRow) -> Result<DataKey, VaultError> {
-        let plain = self.unwrap_plain(row)?;
-        let cipher = XChaCha20Poly1305::new_from_slice(&plain).map_err(|_| VaultError::Sealed)?;
-        Ok(DataKey {
-            id: row.key_id,
-            cipher,
-        })
+        DataKey::of(row.key_id, &self.unwrap_plain(row)?)
     }
 
     /// A data key as another master key wraps it.
