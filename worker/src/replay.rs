@@ -15,7 +15,7 @@ use companion_adapters::read_models::Manner;
 use companion_adapters::read_models::compare::{self, Comparison, Whose};
 use companion_adapters::read_models::copies::{self, Copied, LIVE};
 use companion_adapters::subscription::{
-    Bounds, Checkpoint, Page, READ_MODELS, hold_keys, horizon, move_checkpoint,
+    self, Bounds, Checkpoint, Page, READ_MODELS, hold_keys, horizon, move_checkpoint,
 };
 use companion_adapters::vault::Vault;
 use companion_domain::ids::UserId;
@@ -494,30 +494,19 @@ pub async fn drop_old_copies(pool: &PgPool) -> Result<(), sqlx::Error> {
 
 /// How far the read models in use are; `None` when they have not been begun.
 async fn live_checkpoint(pool: &PgPool) -> Result<Option<Checkpoint>, sqlx::Error> {
-    let row: Option<(i64, i64)> = sqlx::query_as(
-        "SELECT xid::text::bigint, position FROM checkpoints WHERE subscription = $1 AND position > 0",
-    )
-    .bind(READ_MODELS)
-    .fetch_optional(pool)
-    .await?;
-    Ok(row.map(|(xid, position)| Checkpoint { xid, position }))
+    Ok(begun(subscription::checkpoint(pool, READ_MODELS).await?))
 }
 
 /// The same, and keeps the service's projection from going on until the transaction ends.
 async fn hold_live_checkpoint(
     connection: &mut PgConnection,
 ) -> Result<Option<Checkpoint>, sqlx::Error> {
-    sqlx::query("INSERT INTO checkpoints (subscription) VALUES ($1) ON CONFLICT DO NOTHING")
-        .bind(READ_MODELS)
-        .execute(&mut *connection)
-        .await?;
-    let (xid, position): (i64, i64) = sqlx::query_as(
-        "SELECT xid::text::bigint, position FROM checkpoints WHERE subscription = $1 FOR UPDATE",
-    )
-    .bind(READ_MODELS)
-    .fetch_one(connection)
-    .await?;
-    Ok((position > 0).then_some(Checkpoint { xid, position }))
+    let held = subscription::hold_checkpoint(connection, READ_MODELS);
+    Ok(begun(held.await?))
+}
+
+fn begun(at: Checkpoint) -> Option<Checkpoint> {
+    (at.position > 0).then_some(at)
 }
 
 /// The users with events that no projection has read yet.

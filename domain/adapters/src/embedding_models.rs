@@ -266,14 +266,13 @@ pub async fn whole_up_to(
     executor: impl PgExecutor<'_>,
     model: &EmbeddingModel,
 ) -> Result<Checkpoint, sqlx::Error> {
-    let (xid, position) = sqlx::query_as(
-        "SELECT xid::text::bigint, position FROM public.embedding_model WHERE model = $1 AND dimension = $2",
+    sqlx::query_as(
+        "SELECT xid::text::bigint AS xid, position FROM public.embedding_model WHERE model = $1 AND dimension = $2",
     )
     .bind(&model.model)
     .bind(model.dimension)
     .fetch_one(executor)
-    .await?;
-    Ok(Checkpoint { xid, position })
+    .await
 }
 
 /// Notes up to where a model's vectors are whole; a place behind the one that is noted is passed over.

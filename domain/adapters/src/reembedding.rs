@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::embedder::{Embedder, Vector};
 use crate::embedding_models::{self, EmbeddingModel};
-use crate::subscription::{Checkpoint, READ_MODELS};
+use crate::subscription::{self, Checkpoint, READ_MODELS};
 use crate::vectors::VectorError;
 
 /// Texts that are embedded and kept at once.
@@ -77,7 +77,7 @@ pub async fn catch_up(
     mut made: impl FnMut(u64),
 ) -> Result<Round, VectorError> {
     let from = embedding_models::whole_up_to(pool, model).await?;
-    let to = projected(pool).await?;
+    let to = subscription::checkpoint(pool, READ_MODELS).await?;
     let mut round = Round::default();
     for user in users(pool, from, to).await? {
         let mut after = Vec::new();
@@ -106,21 +106,6 @@ pub async fn catch_up(
     let mut connection = pool.acquire().await?;
     embedding_models::note_whole(&mut connection, model, to).await?;
     Ok(round)
-}
-
-async fn projected(pool: &PgPool) -> Result<Checkpoint, sqlx::Error> {
-    let row: Option<(i64, i64)> = sqlx::query_as(
-        "SELECT xid::text::bigint, position FROM checkpoints WHERE subscription = $1",
-    )
-    .bind(READ_MODELS)
-    .fetch_optional(pool)
-    .await?;
-    Ok(
-        row.map_or_else(Checkpoint::default, |(xid, position)| Checkpoint {
-            xid,
-            position,
-        }),
-    )
 }
 
 /// Of whom something was appended between two places of the log; from its beginning: everybody.

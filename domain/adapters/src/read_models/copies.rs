@@ -230,13 +230,12 @@ pub async fn take_checkpoint(
     connection: &mut PgConnection,
     schema: &str,
 ) -> Result<Option<Checkpoint>, sqlx::Error> {
-    let row: Option<(i64, i64)> = sqlx::query_as(
-        "SELECT xid::text::bigint, position FROM read_model_copies WHERE schema = $1 FOR UPDATE",
+    sqlx::query_as(
+        "SELECT xid::text::bigint AS xid, position FROM read_model_copies WHERE schema = $1 FOR UPDATE",
     )
     .bind(schema)
     .fetch_optional(connection)
-    .await?;
-    Ok(row.map(|(xid, position)| Checkpoint { xid, position }))
+    .await
 }
 
 /// Notes how far a copy is, in the transaction that brought it there.
