@@ -7,10 +7,10 @@ use sqlx::{AssertSqlSafe, PgPool};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::VectorError;
+use super::models::{self, EmbeddingModel};
 use crate::embedder::{Embedder, Vector};
-use crate::embedding_models::{self, EmbeddingModel};
 use crate::subscription::{self, Checkpoint, READ_MODELS};
-use crate::vectors::VectorError;
 
 /// Texts that are embedded and kept at once.
 const TOGETHER: usize = 64;
@@ -76,7 +76,7 @@ pub async fn catch_up(
     stop: &CancellationToken,
     mut made: impl FnMut(u64),
 ) -> Result<Round, VectorError> {
-    let from = embedding_models::whole_up_to(pool, model).await?;
+    let from = models::whole_up_to(pool, model).await?;
     let to = subscription::checkpoint(pool, READ_MODELS).await?;
     let mut round = Round::default();
     for user in users(pool, from, to).await? {
@@ -104,7 +104,7 @@ pub async fn catch_up(
         }
     }
     let mut connection = pool.acquire().await?;
-    embedding_models::note_whole(&mut connection, model, to).await?;
+    models::note_whole(&mut connection, model, to).await?;
     Ok(round)
 }
 

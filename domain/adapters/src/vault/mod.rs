@@ -4,6 +4,9 @@
 //! Payloads are sealed with XChaCha20-Poly1305; what identifies an event is bound to them as
 //! associated data, so that a payload can't be moved to another event.
 
+pub mod masters;
+pub mod rotation;
+
 use std::collections::HashMap;
 use std::fs;
 use std::io::Write;
@@ -19,9 +22,8 @@ use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+use self::masters::{CheckValue, Keyring, MasterKey};
 use crate::config::{Config, Environment, Secret};
-use crate::master_keys::{self, CheckValue, Keyring, MasterKey};
-use crate::rotation;
 
 const KEY_BYTES: usize = 32;
 const NONCE_BYTES: usize = 24;
@@ -363,7 +365,7 @@ pub fn master_key(config: &Config) -> Result<Secret, VaultError> {
         ));
     }
     let new = MasterKey::generate()?;
-    kept_secret(&config.companion_home, master_keys::FILE, || new.expose().to_owned()).map_err(|error| {
+    kept_secret(&config.companion_home, masters::FILE, || new.expose().to_owned()).map_err(|error| {
         VaultError::MasterKey(format!(
             "{} can't be used to keep the master key: {error}; make it writable or set COMPANION_HOME to another folder",
             config.companion_home.display()
