@@ -1,7 +1,9 @@
 //! `companion jobs`: what was given up is seen, run again, or dropped.
 
-use companion_tests::app::App;
+use companion_adapters::queue::{self, NewJob};
+use companion_tests::app::{App, variables};
 use companion_tests::eventually::eventually;
+use companion_tests::llm::ScriptedLlm;
 use serde_json::Value;
 
 use crate::commands::companion;
@@ -126,4 +128,30 @@ async fn a_dropped_job_is_gone_and_only_dead_ones_can_be_dropped() {
         .await
         .unwrap();
     assert_eq!((left, dead(&app).await), (vec![alive], 0));
+}
+
+#[tokio::test]
+async fn a_job_that_has_to_wait_keeps_the_tries_that_failed() {
+    let llm = ScriptedLlm::start().await;
+    let app = App::start_api_only(variables(&llm, &[]).await, llm).await;
+    let mut connection = app.core.pool.acquire().await.unwrap();
+    let job = NewJob {
+        queue: queue::EMBED,
+        payload: b"{}".to_vec(),
+        key: "waits".to_owned(),
+        run_at: chrono::Utc::now(),
+    };
+    queue::insert(&mut connection, &[job]).await.unwrap();
+    let id: String =
+        sqlx::query_scalar("UPDATE apalis.jobs SET status = 'Queued', attempts = 7 RETURNING id")
+            .fetch_one(&mut *connection)
+            .await
+            .unwrap();
+    queue::hand_back(&mut *connection, &id, 60.0).await.unwrap();
+    let job: (String, i32, bool) =
+        sqlx::query_as("SELECT status, attempts, run_at > now() FROM apalis.jobs")
+            .fetch_one(&mut *connection)
+            .await
+            .unwrap();
+    assert_eq!(job, ("Pending".to_owned(), 7, true));
 }

@@ -3,12 +3,14 @@
 
 use std::time::Duration;
 
+use companion_adapters::config::Config;
+use companion_adapters::core::Core;
 use companion_adapters::erasure::{self, Eraser, Step};
 use companion_adapters::redis_link::RedisLink;
-use companion_domain::ids::{ExternalUserId, UserId};
-use companion_tests::app::{App, variables};
+use companion_domain::ids::{ConversationId, ExternalUserId, UserId};
+use companion_tests::app::{App, embedder, variables};
 use companion_tests::database;
-use companion_tests::eventually::{eventually, eventually_within};
+use companion_tests::eventually::{eventually, eventually_within, within};
 use companion_tests::llm::{Behaviour, Gate, ScriptedLlm};
 use companion_tests::otlp::OtlpReceiver;
 use companion_tests::process::{Api, Process};
@@ -16,11 +18,12 @@ use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, PgPool};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::commands::companion;
 use crate::memory::{answer, statement, tell};
-use crate::steps::expect;
+use crate::steps::{expect, hears_of_cancelled_replies};
 
 fn user_id(user: &str) -> UserId {
     UserId::of(&ExternalUserId::parse(user).unwrap())
@@ -499,4 +502,63 @@ async fn the_operator_erases_after_being_asked_twice() {
         code == Some(0) && said.contains("nobody called alice"),
         "{said}"
     );
+}
+
+#[tokio::test]
+async fn an_erasure_that_has_to_wait_keeps_nobody_waiting() {
+    let llm = ScriptedLlm::start().await;
+    let app = App::start_api_only(variables(&llm, &[]).await, llm).await;
+    let alice = ExternalUserId::parse("alice").unwrap();
+    let alice = app.core.store.ensure_user(&alice).await.unwrap();
+    // As one who is about to switch read models, and takes a few more events in before.
+    let mut switching = app.core.pool.begin().await.unwrap();
+    sqlx::query("LOCK TABLE erasures IN SHARE MODE")
+        .execute(&mut *switching)
+        .await
+        .unwrap();
+    let eraser = Eraser::of(&app.core);
+    let erasing = tokio::spawn(async move { eraser.begin(alice).await });
+    eventually(|| async {
+        let waits: bool = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'erasures'::regclass)",
+        )
+        .fetch_one(&app.core.pool)
+        .await
+        .unwrap();
+        if waits { Ok(()) } else { Err("it does not wait".to_owned()) }
+    })
+    .await;
+    sqlx::query("SELECT FROM user_keys WHERE user_id = $1 FOR KEY SHARE NOWAIT")
+        .bind(alice.0)
+        .fetch_one(&app.core.pool)
+        .await
+        .unwrap();
+    switching.rollback().await.unwrap();
+    within("the erasure", erasing).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_worker_of_its_own_forgets_what_it_has_at_hand_of_an_erased_user() {
+    let llm = ScriptedLlm::start().await;
+    let app = App::start_api_only(variables(&llm, &[]).await, llm).await;
+    let config = Config::from_variables(app.variables.clone()).unwrap();
+    let core = Core::open_with(config.clone(), embedder(&config).await);
+    let core = core.await.unwrap();
+    let stop = CancellationToken::new();
+    let worker = tokio::spawn(companion_worker::run_alone(core.clone(), stop.clone()));
+    hears_of_cancelled_replies(&app, 2).await;
+    let chatted = app.chat("alice", "Good morning", None).await;
+    app.settle().await;
+    let conversation = ConversationId(chatted.conversation_id.parse().unwrap());
+    assert!(core.buffer.peek(conversation).await.is_some());
+    expect(app.request_by("alice", Method::DELETE, "/users/me"), 204).await;
+    eventually(|| async {
+        match core.buffer.peek(conversation).await {
+            None => Ok(()),
+            Some(_) => Err("it is still at hand".to_owned()),
+        }
+    })
+    .await;
+    stop.cancel();
+    within("the worker to stop", worker).await.unwrap().unwrap();
 }

@@ -13,7 +13,7 @@ use companion_domain::events::{ConversationStarted, Event, Metadata, Recorded};
 use companion_domain::ids::{ConversationId, EventId, ExternalUserId, StreamId, UserId};
 use companion_tests::app::{App, MASTER_KEY, Variables, embedder};
 use companion_tests::database;
-use companion_tests::eventually::within;
+use companion_tests::eventually::{eventually, within};
 use futures_util::future::join_all;
 use proptest::prelude::*;
 use proptest::test_runner::{Config as Runs, TestRunner};
@@ -501,6 +501,41 @@ async fn a_user_who_comes_many_times_at_once_is_registered_once() {
     assert!(first.into_iter().all(|user| user.unwrap() == ann));
     let registered = log.read_stream(&StreamId::user(ann), 0).await.unwrap();
     assert_eq!(registered.len(), 1, "{registered:?}");
+}
+
+#[tokio::test]
+async fn the_key_of_a_user_is_known_to_nobody_before_it_is_there() {
+    let log = log().await;
+    let external = ExternalUserId::parse("ann").unwrap();
+    let ann = UserId::of(&external);
+    let mut holder = log.pool().begin().await.unwrap();
+    sqlx::query("LOCK TABLE events IN SHARE MODE")
+        .execute(&mut *holder)
+        .await
+        .unwrap();
+    let registering = tokio::spawn({
+        let (log, external) = (log.clone(), external.clone());
+        async move { log.ensure_user(&external).await }
+    });
+    eventually(|| async {
+        let waits: bool = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'events'::regclass)",
+        )
+        .fetch_one(log.pool())
+        .await
+        .unwrap();
+        if waits { Ok(()) } else { Err("it does not wait".to_owned()) }
+    })
+    .await;
+    let early = log.life(ann).await;
+    assert!(matches!(early, Err(AppendError::NoUser)));
+    // Whoever asked has gone, and nothing came of it.
+    registering.abort();
+    holder.rollback().await.unwrap();
+    log.ensure_user(&external).await.unwrap();
+    append(&log, &stream(), ann, Expected::Version(0))
+        .await
+        .unwrap();
 }
 
 #[tokio::test]

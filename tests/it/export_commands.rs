@@ -1,14 +1,21 @@
 //! `companion export` and `companion import`, run as an operator runs them.
 
 use std::fs;
+use std::io::Cursor;
 use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
 
+use chrono::Utc;
+use companion_adapters::portable::import::Import;
+use companion_adapters::portable::source::{self, Open, Options};
+use companion_domain::ids::ExternalUserId;
 use companion_tests::app::App;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use crate::commands::companion;
 use crate::memory::tell;
-use crate::portability::{a_life, done, everything, export, lines, start};
+use crate::portability::{a_life, done, everything, export, import, lines, start};
 
 async fn run(app: &App, arguments: &[&str]) -> (Option<i32>, String, String) {
     companion(&app.variables, arguments).await
@@ -52,18 +59,18 @@ async fn a_user_is_taken_along_by_commands() {
     let checked = done_by(&there, &["import", "--user", "alice", file, "--dry-run"]).await;
     assert_eq!(checked["conversations"], 5);
     assert_eq!(there.get("alice", "/conversations").await.1["total"], 0);
-    // Cut off: refused, unless that is meant; then gone on with.
-    let cut: String = written
-        .lines()
-        .take(12)
-        .map(|line| format!("{line}\n"))
-        .collect();
+    // Cut off within a turn: refused, unless that is meant; then gone on with.
+    let all = lines(&written);
+    let kept = all.iter().rposition(|line| line["event"] == "ReplyStarted");
+    let kept = kept.unwrap() + 1;
+    assert!(kept > 12, "there is something before");
+    let cut: String = written.split_inclusive('\n').take(kept).collect();
     let part = folder.path().join("part.jsonl");
     fs::write(&part, cut).unwrap();
     let part = part.to_str().unwrap();
     let (code, _, stderr) = run(&there, &["import", "--user", "alice", part]).await;
     assert!(
-        code == Some(1) && stderr.contains("line 12") && stderr.contains("cut off"),
+        code == Some(1) && stderr.contains(&format!("line {kept}")) && stderr.contains("cut off"),
         "{stderr}"
     );
     let some = done_by(&there, &["import", "--user", "alice", part, "--partial"]).await;
@@ -139,4 +146,50 @@ async fn a_file_of_another_system_is_taken_in_by_the_command() {
         code == Some(1) && stderr.contains("/nowhere.json"),
         "{stderr}"
     );
+}
+
+#[tokio::test]
+async fn an_import_that_is_stopped_within_a_turn_goes_on_with_the_whole_turn() {
+    let (here, there) = (start().await, start().await);
+    a_life(&here, "alice").await;
+    let before = everything(&here, "alice").await;
+    let written = export(&here, "alice").await;
+    let is_within = |line: &Value| {
+        ["UserMessageReceived", "ReplyStarted"]
+            .contains(&line["event"].as_str().unwrap_or_default())
+    };
+    let all = lines(&written);
+    let places = (0..all.len()).filter(|n| is_within(&all[*n]));
+    let bytes: Arc<[u8]> = written.as_bytes().into();
+    let open: Open = Arc::new(move || Ok(Box::new(Cursor::new(bytes.clone()))));
+    let options = Options {
+        extract: true,
+        partial: false,
+        most: u64::MAX,
+        now: Utc::now(),
+    };
+    let contents = source::survey(&open, options).await.unwrap();
+    let store = &there.core.store;
+    let alice = ExternalUserId::parse("alice").unwrap();
+    let user = store.ensure_user(&alice).await.unwrap();
+    for place in places {
+        let stop = CancellationToken::new();
+        let mut events = 0;
+        let passed = |more| {
+            events += more;
+            if events == place as u64 {
+                stop.cancel();
+            }
+        };
+        let import = Import::begin(store, user, options.now).await.unwrap();
+        let taken = source::take_in(&open, options, &contents, import, &stop, passed).await;
+        assert!(!taken.unwrap().1, "stopped after event {place}");
+        // Whatever was left open is ended by now.
+        there.settle().await;
+    }
+    import(&there, "alice", &written).await;
+    let after = everything(&there, "alice").await;
+    for (path, shown) in &before {
+        assert_eq!(after.get(path), Some(shown), "{path}");
+    }
 }

@@ -283,3 +283,21 @@ async fn with_hardly_any_room_for_indexes_everything_is_found_all_the_same() {
         }
     }
 }
+
+#[tokio::test]
+async fn an_index_knows_when_other_tables_have_taken_the_place_of_those_it_was_loaded_from() {
+    let app = App::start().await;
+    import(&app, "alice", &talk(0..3)).await;
+    app.settle().await;
+    assert!(turns(&app, "alice", "xylotomy").await.is_empty());
+    // Nobody is told of it.
+    let switch = "CREATE TABLE read.others AS TABLE read.messages;
+        INSERT INTO read.others SELECT (jsonb_populate_record(m, jsonb_build_object(
+            'message_id', gen_random_uuid(), 'external_id', 'new', 'ordinal', 9, 'content', 'I took up xylotomy'))).*
+            FROM read.messages m WHERE external_id = 't1';
+        ALTER TABLE read.messages RENAME TO former;
+        ALTER TABLE read.others RENAME TO messages";
+    sqlx::raw_sql(switch).execute(&app.core.pool).await.unwrap();
+    let found = turns(&app, "alice", "xylotomy").await;
+    assert!(found.contains(&"new".to_owned()), "{found:?}");
+}

@@ -5,9 +5,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use companion_adapters::config::Config;
 use companion_adapters::core::Core;
-use companion_adapters::parts;
-use companion_tests::app::{App, Variables, embedder};
+use companion_adapters::queue::{self, NewJob};
+use companion_adapters::subscription::Checkpoint;
+use companion_adapters::{embedding_models, parts};
+use companion_tests::app::{App, Variables, embedder, variables};
 use companion_tests::eventually::{eventually, within};
+use companion_tests::llm::ScriptedLlm;
 use companion_tests::small_model;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -189,9 +192,7 @@ async fn another_model_takes_over_while_people_talk_and_gives_way_again() {
     assert_eq!(conversations["total"], said, "nothing was lost");
 
     // What was forgotten is forgotten in every model.
-    let tables = companion_adapters::embedding_models::tables(&old.core.pool)
-        .await
-        .unwrap();
+    let tables = embedding_models::tables(&old.core.pool).await.unwrap();
     assert_eq!(tables.len(), 2);
     expect(old.request_by("bob", Method::DELETE, "/users/me"), 204).await;
     for table in tables {
@@ -207,4 +208,64 @@ async fn another_model_takes_over_while_people_talk_and_gives_way_again() {
     assert_eq!(forgotten["models"], 1);
     let listed = reembed(&old.variables, &["--list"]).await;
     assert_eq!(listed.as_array().unwrap().len(), 1, "{listed}");
+}
+
+#[tokio::test]
+async fn a_model_is_not_called_whole_while_texts_wait_to_be_embedded() {
+    let llm = ScriptedLlm::start().await;
+    let app = App::start_api_only(variables(&llm, &[]).await, llm).await;
+    let pool = &app.core.pool;
+    sqlx::query("INSERT INTO checkpoints (subscription, xid, position) VALUES ('read_models', '5', 5), ('relay', '4', 4)")
+        .execute(pool)
+        .await
+        .unwrap();
+    let first = embedding_models::all(pool).await.unwrap().remove(0);
+    let other = embedding_models::register(pool, "other", 8).await.unwrap();
+    let job = NewJob {
+        queue: queue::EMBED,
+        payload: b"{}".to_vec(),
+        key: "waits".to_owned(),
+        run_at: chrono::Utc::now(),
+    };
+    queue::insert(&mut pool.acquire().await.unwrap(), &[job])
+        .await
+        .unwrap();
+    let whole = async || embedding_models::whole_up_to(pool, &first).await.unwrap();
+    embedding_models::switch(pool, &other).await.unwrap();
+    assert_eq!(whole().await, Checkpoint::default());
+    embedding_models::switch(pool, &first).await.unwrap();
+    sqlx::query("UPDATE apalis.jobs SET status = 'Done'")
+        .execute(pool)
+        .await
+        .unwrap();
+    embedding_models::switch(pool, &other).await.unwrap();
+    let relay = Checkpoint {
+        xid: 4,
+        position: 4,
+    };
+    assert_eq!(whole().await, relay);
+}
+
+#[tokio::test]
+async fn who_still_has_a_model_that_was_thrown_away_sees_no_others_vectors() {
+    let llm = ScriptedLlm::start().await;
+    let app = App::start_api_only(variables(&llm, &[]).await, llm).await;
+    let pool = &app.core.pool;
+    let vectors = async |table: &str| -> i64 {
+        let count = format!("SELECT count(*) FROM {table}");
+        let count = sqlx::query_scalar(AssertSqlSafe(count)).fetch_one(pool);
+        count.await.unwrap()
+    };
+    let put = async |table: &str| {
+        let put = format!("INSERT INTO {table} VALUES (gen_random_uuid(), 'h', '[1,0]')");
+        sqlx::query(AssertSqlSafe(put)).execute(pool).await.unwrap();
+    };
+    let other = embedding_models::register(pool, "other", 2).await.unwrap();
+    put(&other.table()).await;
+    assert!(embedding_models::forget(pool, &other).await.unwrap());
+    assert_eq!(vectors(&other.table()).await, 0);
+    // What such a process writes is gone when the model comes back.
+    put(&other.table()).await;
+    embedding_models::register(pool, "other", 2).await.unwrap();
+    assert_eq!(vectors(&other.table()).await, 0);
 }

@@ -1,21 +1,23 @@
 //! `companion replay` and `companion verify`, run as an operator runs them, while the service runs.
 
+use companion_adapters::erasure::Eraser;
 use companion_adapters::event_store::Expected;
+use companion_adapters::queue::{self, NewJob};
 use companion_adapters::read_models::TABLES;
 use companion_adapters::read_models::copies::{FORMER, SHADOW};
 use companion_adapters::subscription::Bounds;
 use companion_domain::events::{ConversationStarted, Metadata};
-use companion_domain::ids::{ConversationId, ExternalUserId, StreamId};
+use companion_domain::ids::{ConversationId, ExternalUserId, StreamId, UserId};
 use companion_tests::app::App;
-use companion_tests::eventually::within;
+use companion_tests::eventually::{eventually, within};
 use companion_tests::llm::Behaviour;
 use companion_tests::log::rows;
 use companion_tests::process::command;
 use companion_worker::projections::ALL;
-use companion_worker::replay::Replay;
+use companion_worker::replay::{Replay, alone, drop_old_copies};
 use reqwest::Method;
 use serde_json::{Value, json};
-use sqlx::AssertSqlSafe;
+use sqlx::{AssertSqlSafe, Connection};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -290,4 +292,59 @@ async fn a_row_that_was_there_before_stays_in_a_replay_too() {
     app.settle().await;
     let replayed = well(&app, &["replay", "all"]).await;
     assert_eq!(replayed["differences"], 0, "{replayed}");
+}
+
+#[tokio::test]
+async fn old_copies_are_dropped_unless_somebody_works_on_them() {
+    let app = App::start().await;
+    some_life(&app).await;
+    well(&app, &["replay", "all"]).await;
+    let pool = &app.core.pool;
+    let is_there = async || -> bool {
+        sqlx::query_scalar("SELECT to_regclass('read_former.messages') IS NOT NULL")
+            .fetch_one(pool)
+            .await
+            .unwrap()
+    };
+    drop_old_copies(pool).await.unwrap();
+    assert!(is_there().await, "one can go back to it");
+    let working = alone(pool).await.unwrap();
+    sqlx::query("UPDATE read_model_copies SET made_at = made_at - interval '8 days'")
+        .execute(pool)
+        .await
+        .unwrap();
+    drop_old_copies(pool).await.unwrap();
+    assert!(is_there().await, "somebody works on it");
+    working.close().await.unwrap();
+    eventually(|| async {
+        drop_old_copies(pool).await.unwrap();
+        match is_there().await {
+            false => Ok(()),
+            true => Err("it is still there".to_owned()),
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_user_who_is_being_erased_is_nothing_wrong() {
+    let app = App::start().await;
+    some_life(&app).await;
+    let (variables, llm) = app.stop().await;
+    // Nobody sweeps.
+    let app = App::start_api_only(variables, llm).await;
+    let alice = UserId::of(&ExternalUserId::parse("alice").unwrap());
+    Eraser::of(&app.core).begin(alice).await.unwrap();
+    let job = NewJob {
+        queue: queue::EMBED,
+        payload: serde_json::to_vec(&json!({"user": alice, "events": []})).unwrap(),
+        key: "waits".to_owned(),
+        run_at: chrono::Utc::now(),
+    };
+    let mut connection = app.core.pool.acquire().await.unwrap();
+    queue::insert(&mut connection, &[job]).await.unwrap();
+    for arguments in [&["verify"][..], &["verify", "--user", "alice"]] {
+        let found = well(&app, arguments).await;
+        assert_eq!(found["well"], true, "{found}");
+    }
 }

@@ -4,7 +4,7 @@
 use companion_adapters::api_keys;
 use companion_adapters::erasure::Eraser;
 use companion_adapters::event_store::{Append, Expected};
-use companion_adapters::read_models::copies::{CHECK, LIVE};
+use companion_adapters::read_models::copies::{CHECK, LIVE, SHADOW};
 use companion_adapters::read_models::{Manner, TABLES};
 use companion_adapters::subscription::{
     Bounds, READ_MODELS, move_checkpoint, read_page, take_checkpoint,
@@ -49,6 +49,43 @@ async fn what_is_replayed_is_what_is_live_whatever_happened() {
             assert!(once == twice, "{told}: two replays differ");
         }
     }
+}
+
+#[tokio::test]
+async fn what_was_built_beyond_the_read_models_in_use_does_not_take_their_place() {
+    let llm = ScriptedLlm::start().await;
+    let app = App::start_api_only(variables(&llm, &[]).await, llm).await;
+    let mut world = World::new(&app, 3);
+    for _ in 0..80 {
+        world.happen().await;
+    }
+    let (pool, vault) = (&app.core.pool, app.core.store.vault());
+    let begin = async || {
+        let begun = Replay::begin(pool, vault, SHADOW, &ALL, None, CancellationToken::new()).await;
+        begun.unwrap()
+    };
+    let mut replay = begin().await;
+    while replay.ahead().await.unwrap() > 0 {
+        // A transaction of another test may hold the feed of the whole server back.
+        replay.fill(&mut |_| {}).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    world.project(1).await;
+    let compared = replay.compare(&mut |_| {}).await.map(drop);
+    let switched = begin().await.switch(&ALL, &mut |_| {}).await.map(drop);
+    for refused in [compared, switched] {
+        let told = refused.unwrap_err().to_string();
+        assert!(told.contains("--restart"), "{told}");
+    }
+    world.project(u64::MAX).await;
+    assert!(
+        begin()
+            .await
+            .switch(&ALL, &mut |_| {})
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }
 
 /// Replays in pages of some size, interrupted and resumed, and compares with what is live, row by row.

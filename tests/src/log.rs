@@ -240,17 +240,10 @@ impl Person {
         let external = ExternalUserId::parse(&format!("user-{n}")).expect("a user id");
         let user = UserId::of(&external);
         let mut connection = pool.acquire().await.expect("a connection");
-        assert!(
-            vault.create(&mut connection, user).await.expect("a key"),
-            "the database is not empty"
-        );
-        let keys = vault
-            .keys(&mut connection, [(user, None)])
-            .await
-            .expect("the key");
+        let key = vault.create(&mut connection, user).await.expect("a key");
         let person = Self {
             user,
-            key: keys.get(&user).expect("the key").clone(),
+            key: key.expect("an empty database"),
             conversation: None,
             memories: Vec::new(),
             left: PER_USER,

@@ -17,6 +17,7 @@ mod vectors;
 use std::time::Duration;
 
 use anyhow::Context;
+use companion_adapters::cancellation::{self, Asked};
 use companion_adapters::core::Core;
 use companion_adapters::llm::Llm;
 use tokio::task::JoinSet;
@@ -26,6 +27,36 @@ use crate::jobs::Bell;
 
 /// How long the background work may take to finish or to hand back its jobs when the process stops.
 const STOP_WITHIN: Duration = Duration::from_secs(30);
+
+/// The pause before it is listened again for erasures.
+const LISTEN_AGAIN: Duration = Duration::from_secs(5);
+
+/// Runs the background work in a process of its own, see [`run`]: it hears of users who are erased, and
+/// forgets what it has at hand of them. Where an API runs beside it, that does.
+///
+/// # Errors
+/// Those of [`run`].
+pub async fn run_alone(core: Core, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let ear = tokio::spawn(hear(core.clone()));
+    let ran = run(core, shutdown).await;
+    ear.abort();
+    ran
+}
+
+async fn hear(core: Core) {
+    loop {
+        let forget = |asked| {
+            if let Asked::User(user) = asked {
+                let core = core.clone();
+                tokio::spawn(async move { core.forget(user).await });
+            }
+        };
+        if let Err(error) = cancellation::listen(&core.pool, forget).await {
+            tracing::warn!("erasures are not heard of: {error}");
+        }
+        tokio::time::sleep(LISTEN_AGAIN).await;
+    }
+}
 
 /// Runs the background work until `shutdown`, then finishes or hands back running jobs.
 ///

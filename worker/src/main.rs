@@ -33,7 +33,7 @@ async fn run() -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     shutdown::on_signal(stop.clone())?;
     tracing::info!("the worker runs");
-    let result = companion_worker::run(core.clone(), stop).await;
+    let result = companion_worker::run_alone(core.clone(), stop).await;
     core.close().await;
     tokio::task::spawn_blocking(move || telemetry.shutdown()).await?;
     result

@@ -1,5 +1,6 @@
-//! Ends replies whose process has crashed, finishes erasures that were broken off, and sweeps away what is not needed any more: ended jobs, old
-//! idempotency keys, vectors of what was forgotten, processes that are long gone.
+//! Ends replies whose process has crashed, finishes erasures that were broken off, and sweeps away what is
+//! not needed any more: ended jobs, old idempotency keys, vectors of what was forgotten, old copies of the
+//! read models, processes that are long gone.
 
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,8 @@ use companion_adapters::erasure::{self, Eraser};
 use companion_adapters::progress::PROCESS_TTL;
 use companion_adapters::{lost_replies, progress, queue, vectors};
 use tokio_util::sync::CancellationToken;
+
+use crate::replay;
 
 const EVERY: Duration = Duration::from_secs(2);
 /// Every so many rounds the queue is swept.
@@ -59,7 +62,8 @@ async fn sweep(core: &Core) -> Result<(), sqlx::Error> {
     core.store.forget_keys().await?;
     erasure::bury_buffers(&core.derived, &core.buffer).await?;
     progress::forget_crashed(&core.derived).await?;
-    vectors::sweep(&core.derived).await
+    vectors::sweep(&core.derived).await?;
+    replay::drop_old_copies(&core.derived).await
 }
 
 async fn reap(core: &Core) -> Result<(), sqlx::Error> {

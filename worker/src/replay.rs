@@ -15,7 +15,7 @@ use companion_adapters::read_models::Manner;
 use companion_adapters::read_models::compare::{self, Comparison, Whose};
 use companion_adapters::read_models::copies::{self, Copied, LIVE};
 use companion_adapters::subscription::{
-    Bounds, Checkpoint, Page, READ_MODELS, hold_keys, horizon, move_checkpoint,
+    self, Bounds, Checkpoint, Page, READ_MODELS, hold_keys, horizon, move_checkpoint,
 };
 use companion_adapters::vault::Vault;
 use companion_domain::ids::UserId;
@@ -37,6 +37,8 @@ const CLOSE: u64 = 1_000;
 /// How often the tables are asked for in order to be switched, and the pause in between.
 const ATTEMPTS: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(100);
+/// How long a copy is kept that can be gone on with, or gone back to.
+const KEPT_DAYS: i32 = 7;
 /// The lock of whoever builds or switches read models.
 const ALONE: i64 = 0x7265_706c;
 /// What PostgreSQL says when a lock is not to be had in time, and when a key is there already.
@@ -232,6 +234,17 @@ impl Replay {
         }
     }
 
+    /// Makes sure that the copy has read no further than the read models in use: these would be given what
+    /// it has a second time. It may have been begun before they were.
+    async fn not_beyond(&mut self, live: Checkpoint) -> Result<()> {
+        if self.copy().await?.at > live {
+            bail!(
+                "what an interrupted replay has built is ahead of the read models in use, which are being built anew;                  wait until lag_events in /health is 0, or begin anew: add --restart"
+            );
+        }
+        Ok(())
+    }
+
     /// Takes a page in; `false` when it has to be read again, as a user was erased meanwhile.
     async fn take(&mut self, page: &Page) -> Result<bool> {
         match self.try_take(page, false).await {
@@ -264,16 +277,20 @@ impl Replay {
     /// [`Stopped`]; or when an event can't be read or the database fails.
     pub async fn compare(&mut self, tell: Tell<'_>) -> Result<Option<Vec<Comparison>>> {
         let pool = self.pool.clone();
+        // What came in while indexes were made, before anybody waits.
+        self.fill(tell).await?;
         let mut holder = pool.begin().await?;
         let Some(at) = hold_live_checkpoint(&mut holder).await? else {
             return Ok(None);
         };
         self.fill_until(at, tell).await?;
+        self.not_beyond(at).await?;
         let mut snapshot = pool.begin().await?;
         sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
             .execute(&mut *snapshot)
             .await?;
         let ahead = ahead_of(&mut snapshot, at).await?;
+        let leaving = under_erasure(&mut snapshot).await?;
         holder.rollback().await?;
         self.since_compared.clear();
         let mut comparisons = Vec::new();
@@ -281,12 +298,18 @@ impl Replay {
             if self.stop.is_cancelled() {
                 return Err(Stopped.into());
             }
-            let users: Vec<Uuid> = self.only.iter().map(|user| user.0).collect();
-            let compared = match self.only {
-                None => compare_all(&mut snapshot, self.schema, &table, &ahead).await,
-                Some(_) => compare_some(&mut snapshot, self.schema, &table, &ahead, &users).await,
+            let mut but = leaving.clone();
+            if is_ahead(&table) {
+                but.extend(&ahead);
+            }
+            let only: Vec<Uuid> = self.only.iter().map(|user| user.0).collect();
+            let only: Vec<Uuid> = only.into_iter().filter(|u| !but.contains(u)).collect();
+            let whose = match self.only {
+                None => Whose::AllBut(&but),
+                Some(_) => Whose::Only(&only),
             };
-            comparisons.push(compared?);
+            let compared = compare::compare(&mut snapshot, LIVE, self.schema, &table, &whose);
+            comparisons.push(compared.await?);
         }
         Ok(Some(comparisons))
     }
@@ -304,6 +327,8 @@ impl Replay {
     ) -> Result<Vec<Comparison>> {
         let pool = self.pool.clone();
         for _ in 0..ATTEMPTS {
+            // Before anybody waits.
+            self.fill(tell).await?;
             let mut transaction = pool.begin().await?;
             match self.try_switch(&mut transaction, wanted, tell).await {
                 Ok(differing) => {
@@ -337,7 +362,10 @@ impl Replay {
         }
         let at = hold_live_checkpoint(transaction).await?;
         match at {
-            Some(at) => drop(self.fill_until(at, tell).await?),
+            Some(at) => {
+                self.fill_until(at, tell).await?;
+                self.not_beyond(at).await?;
+            }
             None => self.fill(tell).await?,
         }
         let copy = self.copy().await?;
@@ -427,32 +455,58 @@ pub async fn drop_copy(pool: &PgPool, schema: &str) -> Result<()> {
     Ok(transaction.commit().await?)
 }
 
+/// Drops copies that nobody works on and that nobody goes on with, or went on with for a week: what was
+/// forgotten since then still stands in them.
+///
+/// # Errors
+/// When the database fails.
+pub async fn drop_old_copies(pool: &PgPool) -> Result<(), sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    let old: Vec<String> = sqlx::query_scalar(
+        "SELECT schema FROM read_model_copies WHERE schema = ANY($1) OR made_at < now() - make_interval(days => $2)",
+    )
+    .bind([copies::CHECK, copies::ONE_USER])
+    .bind(KEPT_DAYS)
+    .fetch_all(&mut *transaction)
+    .await?;
+    if old.is_empty() {
+        return Ok(());
+    }
+    let nobody: bool = sqlx::query_scalar("SELECT pg_try_advisory_xact_lock($1)")
+        .bind(ALONE)
+        .fetch_one(&mut *transaction)
+        .await?;
+    if !nobody {
+        return Ok(());
+    }
+    let all = [
+        copies::SHADOW,
+        copies::FORMER,
+        copies::CHECK,
+        copies::ONE_USER,
+    ];
+    for schema in all.into_iter().filter(|s| old.iter().any(|o| o == s)) {
+        copies::drop_copy(&mut transaction, schema).await?;
+        tracing::info!(schema, "an old copy of the read models was dropped");
+    }
+    transaction.commit().await
+}
+
 /// How far the read models in use are; `None` when they have not been begun.
 async fn live_checkpoint(pool: &PgPool) -> Result<Option<Checkpoint>, sqlx::Error> {
-    let row: Option<(i64, i64)> = sqlx::query_as(
-        "SELECT xid::text::bigint, position FROM checkpoints WHERE subscription = $1 AND position > 0",
-    )
-    .bind(READ_MODELS)
-    .fetch_optional(pool)
-    .await?;
-    Ok(row.map(|(xid, position)| Checkpoint { xid, position }))
+    Ok(begun(subscription::checkpoint(pool, READ_MODELS).await?))
 }
 
 /// The same, and keeps the service's projection from going on until the transaction ends.
 async fn hold_live_checkpoint(
     connection: &mut PgConnection,
 ) -> Result<Option<Checkpoint>, sqlx::Error> {
-    sqlx::query("INSERT INTO checkpoints (subscription) VALUES ($1) ON CONFLICT DO NOTHING")
-        .bind(READ_MODELS)
-        .execute(&mut *connection)
-        .await?;
-    let (xid, position): (i64, i64) = sqlx::query_as(
-        "SELECT xid::text::bigint, position FROM checkpoints WHERE subscription = $1 FOR UPDATE",
-    )
-    .bind(READ_MODELS)
-    .fetch_one(connection)
-    .await?;
-    Ok((position > 0).then_some(Checkpoint { xid, position }))
+    let held = subscription::hold_checkpoint(connection, READ_MODELS);
+    Ok(begun(held.await?))
+}
+
+fn begun(at: Checkpoint) -> Option<Checkpoint> {
+    (at.position > 0).then_some(at)
 }
 
 /// The users with events that no projection has read yet.
@@ -466,18 +520,14 @@ async fn ahead_of(connection: &mut PgConnection, at: Checkpoint) -> Result<Vec<U
     .await
 }
 
-/// Compares a table of all users.
-async fn compare_all(
-    connection: &mut PgConnection,
-    schema: &str,
-    table: &str,
-    ahead: &[Uuid],
-) -> Result<Comparison, sqlx::Error> {
-    let but = if is_ahead(table) { ahead } else { &[] };
-    compare::compare(connection, LIVE, schema, table, &Whose::AllBut(but)).await
+/// The users whose rows are being swept away, from one table after the other.
+async fn under_erasure(connection: &mut PgConnection) -> Result<Vec<Uuid>, sqlx::Error> {
+    sqlx::query_scalar("SELECT user_id FROM erasures WHERE swept_at IS NULL")
+        .fetch_all(connection)
+        .await
 }
 
-/// Compares a table of some users.
+/// Compares a table of some users, of whom none is being erased.
 async fn compare_some(
     connection: &mut PgConnection,
     schema: &str,

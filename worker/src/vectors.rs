@@ -11,37 +11,43 @@ use companion_adapters::embedding_models::{self, ModelState};
 use companion_adapters::reembedding;
 use tokio_util::sync::CancellationToken;
 
-/// How often to look.
-const EVERY: Duration = Duration::from_secs(1);
+/// The pause after a round that made some, and after one that had nothing to make.
+const BUSY: Duration = Duration::from_secs(1);
+const IDLE: Duration = Duration::from_secs(10);
 
 /// Keeps them whole until shutdown.
 pub(crate) async fn run(core: Core, shutdown: CancellationToken) {
     let mut told = false;
     loop {
-        if let Err(error) = round(&core, &shutdown, &mut told).await {
-            tracing::warn!(
-                "vectors that other processes' models lack could not be made: {error:#}"
-            );
-        }
+        let made = round(&core, &shutdown, &mut told)
+            .await
+            .unwrap_or_else(|error| {
+                tracing::warn!(
+                    "vectors that other processes' models lack could not be made: {error:#}"
+                );
+                0
+            });
         tokio::select! {
             () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(EVERY) => {}
+            () = tokio::time::sleep(if made > 0 { BUSY } else { IDLE }) => {}
         }
     }
 }
 
-async fn round(core: &Core, shutdown: &CancellationToken, told: &mut bool) -> anyhow::Result<()> {
+/// Makes what is lacking; how many that was.
+async fn round(core: &Core, shutdown: &CancellationToken, told: &mut bool) -> anyhow::Result<u64> {
     *told = embedding_models::tell_if_former(&core.derived, &core.config, *told).await?;
     let models = embedding_models::all(&core.derived).await?;
     let Some(own) = models.iter().find(|model| model.is_of(&core.config)) else {
-        return Ok(());
+        return Ok(0);
     };
     // Nobody uses one that is being filled: `companion reembed` makes what it lacks.
     let used = models
         .iter()
         .filter(|model| model.state() != ModelState::Filling);
-    if used.count() > 1 {
-        reembedding::catch_up(&core.derived, own, &core.embedder, shutdown, |_| {}).await?;
+    if used.count() < 2 {
+        return Ok(0);
     }
-    Ok(())
+    let round = reembedding::catch_up(&core.derived, own, &core.embedder, shutdown, |_| {}).await?;
+    Ok(round.made)
 }

@@ -57,7 +57,8 @@ pub async fn ask(executor: impl PgExecutor<'_>, what: Asked) -> Result<(), sqlx:
     Ok(())
 }
 
-/// Hears what is asked. Ends when the connection can't be had or kept.
+/// Hears what is asked. What was asked while nobody listened, nobody knows: whenever it begins to listen,
+/// what was loaded is to be loaded anew. Ends when the connection can't be had.
 ///
 /// # Errors
 /// When the database fails.
@@ -65,9 +66,12 @@ pub async fn listen(pool: &PgPool, mut stop: impl FnMut(Asked)) -> Result<(), sq
     let mut listener = PgListener::connect_with(pool).await?;
     listener.listen(CHANNEL).await?;
     loop {
-        let asked = listener.recv().await?;
-        if let Some(asked) = Asked::parse(asked.payload()) {
-            stop(asked);
+        stop(Asked::Loaded(None));
+        // None when the connection was lost; by then it is there again.
+        while let Some(asked) = listener.try_recv().await? {
+            if let Some(asked) = Asked::parse(asked.payload()) {
+                stop(asked);
+            }
         }
     }
 }

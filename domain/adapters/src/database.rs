@@ -11,7 +11,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, SqlSafeStr};
 
 use crate::config::{Config, Secret};
-use crate::embedding_models::{self, ModelState};
+use crate::vectors::models::{self, ModelState};
 
 const UNFINISHED_JOBS: &str = "CREATE INDEX IF NOT EXISTS companion_unfinished_jobs
      ON apalis.jobs (status, run_at) WHERE status <> 'Done'";
@@ -113,7 +113,7 @@ pub async fn connect_for(
     connections: u32,
     durable: bool,
 ) -> Result<PgPool, DatabaseError> {
-    let search_path = embedding_models::search_path(config);
+    let search_path = models::search_path(config);
     connect_with(&search_path, url, connections, durable).await
 }
 
@@ -205,7 +205,7 @@ pub async fn migrate(url: &Secret, config: &Config) -> Result<(), DatabaseError>
         .map_err(|error| DatabaseError::Migrate(error.to_string()))?;
     // Of the job queue only what is not done is ever looked for.
     sqlx::query(UNFINISHED_JOBS).execute(&pool).await?;
-    embedding_models::note_first(&pool, config).await?;
+    models::note_first(&pool, config).await?;
     pool.close().await;
     Ok(())
 }
@@ -235,7 +235,7 @@ pub async fn check(pool: &PgPool, config: &Config) -> Result<(), DatabaseError> 
         model: config.embedding_model.clone(),
         dimension: config.embedding_dimension,
     };
-    let models = embedding_models::all(pool).await?;
+    let models = models::all(pool).await?;
     let live = models.first().ok_or(DatabaseError::NotMigrated)?;
     match models.iter().find(|model| model.is_of(config)) {
         None => Err(DatabaseError::EmbeddingModel {

@@ -170,13 +170,8 @@ impl EventStore {
         let stream = StreamId::user(user);
         let mut transaction = self.pool.begin().await?;
         lock(&mut transaction, &stream).await?;
-        if self.vault.create(&mut transaction, user).await? {
-            let key = self
-                .vault
-                .keys(&mut transaction, [(user, None)])
-                .await?
-                .remove(&user)
-                .ok_or(VaultError::NoKey)?;
+        // Nobody else hears of the key before it is there.
+        if let Some(key) = self.vault.create(&mut transaction, user).await? {
             let registered = UserRegistered {
                 external_id: external.as_str().to_owned(),
             };
@@ -185,11 +180,7 @@ impl EventStore {
                 .append(&mut transaction, &stream, user, key.id, Expected::Any, None)
                 .await?;
         }
-        if let Err(error) = transaction.commit().await {
-            // The key that was cached meanwhile may not be there.
-            self.vault.forget(user).await;
-            return Err(error.into());
-        }
+        transaction.commit().await?;
         Ok(user)
     }
 

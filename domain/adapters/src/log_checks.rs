@@ -25,8 +25,8 @@ pub struct Problem {
 }
 
 /// Checks that versions have no gaps but those that imports tell of, that streams are where they say, that
-/// checkpoints lie in the log, and that no job and no cache is about what is not there. Of one user, if one
-/// is given. At most a hundred problems of each kind are named.
+/// checkpoints lie in the log, and that no job and no cache is about what is not there, unless it is about to
+/// be swept away with an erased user. Of one user, if one is given. At most a hundred problems of each kind are named.
 ///
 /// # Errors
 /// When the database fails.
@@ -81,6 +81,7 @@ const CHECKS: &[(&str, &str)] = &[
                WHERE status IN ('Pending', 'Queued', 'Failed')) AS j
          WHERE j.job ? 'user' AND ($1::uuid IS NULL OR j.job ->> 'user' = $1::text)
            AND NOT EXISTS (SELECT FROM user_keys k WHERE k.user_id::text = j.job ->> 'user')
+           AND NOT EXISTS (SELECT FROM erasures x WHERE x.user_id::text = j.job ->> 'user' AND x.swept_at IS NULL)
          ORDER BY j.id LIMIT $2",
     ),
     (
@@ -90,6 +91,7 @@ const CHECKS: &[(&str, &str)] = &[
                WHERE status IN ('Pending', 'Queued', 'Failed')) AS j
          WHERE j.job ? 'conversation' AND ($1::uuid IS NULL OR j.job ->> 'user' = $1::text)
            AND NOT EXISTS (SELECT FROM streams s WHERE s.stream_id = 'conversation-' || (j.job ->> 'conversation'))
+           AND NOT EXISTS (SELECT FROM erasures x WHERE x.user_id::text = j.job ->> 'user' AND x.swept_at IS NULL)
          ORDER BY j.id LIMIT $2",
     ),
     (
@@ -106,6 +108,7 @@ const CHECKS: &[(&str, &str)] = &[
         "owner",
         "SELECT format('%s vectors are of user %s, who has no key', count(*), v.user_id) FROM vectors v
          WHERE ($1::uuid IS NULL OR v.user_id = $1) AND NOT EXISTS (SELECT FROM user_keys k WHERE k.user_id = v.user_id)
+           AND NOT EXISTS (SELECT FROM erasures x WHERE x.user_id = v.user_id AND x.swept_at IS NULL)
          GROUP BY v.user_id ORDER BY v.user_id LIMIT $2",
     ),
 ];

@@ -118,38 +118,24 @@ pub async fn put_off(
     Ok(())
 }
 
-/// Lets a running job wait as if it had not been tried: it needs what is not there yet. apalis finds that
-/// it no longer holds the job and leaves it alone.
+/// Hands a running job back as if it had never been taken, to be taken again after a while: it needs what
+/// is not there yet, or the process stops. apalis counts a try when it ends, finds that it no longer holds
+/// the job, and leaves it alone: the tries that failed stay counted.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn postpone(
+pub async fn hand_back(
     executor: impl PgExecutor<'_>,
     id: &str,
     seconds: f64,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
         "UPDATE apalis.jobs SET status = 'Pending', lock_by = NULL, lock_at = NULL,
-             attempts = greatest(attempts - 1, 0), run_at = now() + make_interval(secs => $2)
+             run_at = now() + make_interval(secs => $2)
          WHERE id = $1",
     )
     .bind(id)
     .bind(seconds)
-    .execute(executor)
-    .await?;
-    Ok(())
-}
-
-/// Hands a running job back as if it had never been taken: the process stops. apalis finds that it no
-/// longer holds the job and leaves it alone.
-///
-/// # Errors
-/// When the database fails.
-pub async fn hand_back(executor: impl PgExecutor<'_>, id: &str) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "UPDATE apalis.jobs SET status = 'Pending', lock_by = NULL, lock_at = NULL, run_at = now() WHERE id = $1",
-    )
-    .bind(id)
     .execute(executor)
     .await?;
     Ok(())

@@ -7,10 +7,13 @@ use companion_domain::extraction::Candidate;
 use companion_domain::ids::{ConversationId, MessageId, UserId, derived};
 use companion_domain::reextraction::Portion;
 use serde::{Deserialize, Serialize};
-use sqlx::{FromRow, PgExecutor, PgPool};
+use sqlx::{FromRow, PgExecutor, PgPool, QueryBuilder};
 use uuid::Uuid;
 
 use crate::vault::{Binding, DataKey, VaultError};
+
+/// Portions that are noted at once.
+const TOGETHER: usize = 1_000;
 
 /// How a run reads.
 #[derive(Debug, Clone, PartialEq)]
@@ -244,24 +247,21 @@ pub async fn plan(
     if added.rows_affected() == 0 {
         return Ok(());
     }
-    for (n, portion) in (0i32..).zip(portions) {
-        let messages: Vec<Uuid> = portion
-            .messages
-            .iter()
-            .map(|message| message.id.0)
-            .collect();
-        sqlx::query(
-            "INSERT INTO reextraction_portions (run, user_id, n, conversation_id, versions, messages)
-             VALUES ($1, $2, $3, $4, $5, $6)",
-        )
-        .bind(run)
-        .bind(user.0)
-        .bind(n)
-        .bind(portion.conversation.0)
-        .bind(&portion.versions)
-        .bind(messages)
-        .execute(&mut *transaction)
-        .await?;
+    let numbered: Vec<(i32, &Portion)> = (0..).zip(portions).collect();
+    for some in numbered.chunks(TOGETHER) {
+        let mut insert = QueryBuilder::new(
+            "INSERT INTO reextraction_portions (run, user_id, n, conversation_id, versions, messages) ",
+        );
+        insert.push_values(some, |mut row, (n, portion)| {
+            let messages: Vec<Uuid> = portion.messages.iter().map(|m| m.id.0).collect();
+            row.push_bind(run)
+                .push_bind(user.0)
+                .push_bind(*n)
+                .push_bind(portion.conversation.0)
+                .push_bind(&portion.versions)
+                .push_bind(messages);
+        });
+        insert.build().execute(&mut *transaction).await?;
     }
     transaction.commit().await
 }

@@ -15,6 +15,11 @@ pub struct SearchState {
     pub version: i64,
     /// The last change that took something away, 0 when none did.
     pub cleared: i64,
+    /// The tables of the messages and of the memories: others take their place when the read models are
+    /// built anew.
+    pub messages: i64,
+    /// See `messages`.
+    pub memories: i64,
 }
 
 /// The state of a user's search; `None` for one who has no key: unknown, or erased.
@@ -26,7 +31,8 @@ pub async fn of(
     user: UserId,
 ) -> Result<Option<SearchState>, sqlx::Error> {
     sqlx::query_as(
-        "SELECT k.key_id, coalesce(s.version, 0) AS version, coalesce(s.cleared, 0) AS cleared
+        "SELECT k.key_id, coalesce(s.version, 0) AS version, coalesce(s.cleared, 0) AS cleared,
+                to_regclass('messages')::oid::bigint AS messages, to_regclass('memories')::oid::bigint AS memories
          FROM user_keys k LEFT JOIN search_state s USING (user_id) WHERE k.user_id = $1",
     )
     .bind(user.0)

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 
 use companion_domain::events::Recorded;
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::{AssertSqlSafe, PgConnection, PgExecutor};
 use uuid::Uuid;
 
 use crate::event_store::{self, EventRow, ReadError, select_events};
@@ -21,8 +21,9 @@ pub const RELAY: &str = "relay";
 /// A page ends when its payloads are so large together, bytes: its transaction is to be short.
 const MAX_BYTES: usize = 1 << 20;
 
-/// How far a subscription has read. The beginning of the log by default.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+/// How far a subscription has read. The beginning of the log by default. As a row it has the columns
+/// `xid::text::bigint AS xid` and `position`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, sqlx::FromRow)]
 pub struct Checkpoint {
     /// The transaction of the last event that was read.
     pub xid: i64,
@@ -67,22 +68,61 @@ pub async fn take_checkpoint(
     transaction: &mut PgConnection,
     subscription: &str,
 ) -> Result<Option<Checkpoint>, sqlx::Error> {
-    let take = "SELECT xid::text::bigint, position FROM checkpoints WHERE subscription = $1 FOR UPDATE SKIP LOCKED";
-    let mut row: Option<(i64, i64)> = sqlx::query_as(take)
+    let take = "SELECT xid::text::bigint AS xid, position FROM checkpoints WHERE subscription = $1 FOR UPDATE SKIP LOCKED";
+    let mut taken = sqlx::query_as(take)
         .bind(subscription)
         .fetch_optional(&mut *transaction)
         .await?;
-    if row.is_none() {
-        sqlx::query("INSERT INTO checkpoints (subscription) VALUES ($1) ON CONFLICT DO NOTHING")
-            .bind(subscription)
-            .execute(&mut *transaction)
-            .await?;
-        row = sqlx::query_as(take)
+    if taken.is_none() {
+        begin(&mut *transaction, subscription).await?;
+        taken = sqlx::query_as(take)
             .bind(subscription)
             .fetch_optional(&mut *transaction)
             .await?;
     }
-    Ok(row.map(|(xid, position)| Checkpoint { xid, position }))
+    Ok(taken)
+}
+
+/// Waits for the checkpoint of a subscription and keeps it from moving until the transaction ends.
+///
+/// # Errors
+/// When the database fails.
+pub async fn hold_checkpoint(
+    transaction: &mut PgConnection,
+    subscription: &str,
+) -> Result<Checkpoint, sqlx::Error> {
+    begin(&mut *transaction, subscription).await?;
+    sqlx::query_as(
+        "SELECT xid::text::bigint AS xid, position FROM checkpoints WHERE subscription = $1 FOR UPDATE",
+    )
+    .bind(subscription)
+    .fetch_one(transaction)
+    .await
+}
+
+/// How far a subscription has read by now.
+///
+/// # Errors
+/// When the database fails.
+pub async fn checkpoint(
+    executor: impl PgExecutor<'_>,
+    subscription: &str,
+) -> Result<Checkpoint, sqlx::Error> {
+    let read: Option<Checkpoint> = sqlx::query_as(
+        "SELECT xid::text::bigint AS xid, position FROM checkpoints WHERE subscription = $1",
+    )
+    .bind(subscription)
+    .fetch_optional(executor)
+    .await?;
+    Ok(read.unwrap_or_default())
+}
+
+async fn begin(connection: &mut PgConnection, subscription: &str) -> Result<(), sqlx::Error> {
+    sqlx::query("INSERT INTO checkpoints (subscription) VALUES ($1) ON CONFLICT DO NOTHING")
+        .bind(subscription)
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 /// Moves the checkpoint of a subscription past a page, in the transaction that did the work. `false` when
@@ -182,18 +222,13 @@ pub async fn hold_keys(connection: &mut PgConnection, page: &Page) -> Result<boo
 /// # Errors
 /// When the database fails.
 pub async fn horizon(connection: &mut PgConnection) -> Result<Checkpoint, sqlx::Error> {
-    let last: Option<(i64, i64)> = sqlx::query_as(
-        "SELECT e.xid::text::bigint, e.position FROM events e
+    let last: Option<Checkpoint> = sqlx::query_as(
+        "SELECT e.xid::text::bigint AS xid, e.position FROM events e
          WHERE e.xid < pg_snapshot_xmin(pg_current_snapshot()) ORDER BY e.xid DESC, e.position DESC LIMIT 1",
     )
     .fetch_optional(connection)
     .await?;
-    Ok(
-        last.map_or_else(Checkpoint::default, |(xid, position)| Checkpoint {
-            xid,
-            position,
-        }),
-    )
+    Ok(last.unwrap_or_default())
 }
 
 /// Those of the rows that fit on a page, and whether it is full.

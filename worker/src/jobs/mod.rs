@@ -279,14 +279,14 @@ async fn perform<J: Job>(
         let performed = tokio::select! {
             performed = performing.catch_unwind() => performed,
             () = context.out_of_time() => {
-                queue::hand_back(&context.core.derived, &id.to_string()).await?;
+                queue::hand_back(&context.core.derived, &id.to_string(), 0.0).await?;
                 return Err("the process stops; the job is handed back".into());
             }
         };
         let performed = performed.unwrap_or_else(|_| Err(anyhow::anyhow!("the job panicked")));
         let Err(error) = performed else { return Ok(()) };
         if let Some(later) = error.downcast_ref::<Later>() {
-            queue::postpone(&context.core.derived, &id.to_string(), later.seconds()).await?;
+            queue::hand_back(&context.core.derived, &id.to_string(), later.seconds()).await?;
             return Err(format!("the job waits: {later}").into());
         }
         tracing::warn!(

@@ -57,6 +57,11 @@ impl Eraser {
     /// When the database fails; then nothing was erased.
     pub async fn begin(&self, user: UserId) -> Result<(), sqlx::Error> {
         let mut transaction = self.pool.begin().await?;
+        // Whoever switches read models keeps erasures from beginning, and meanwhile needs keys: it is waited
+        // for before one is taken away.
+        sqlx::query("LOCK TABLE erasures IN ROW EXCLUSIVE MODE")
+            .execute(&mut *transaction)
+            .await?;
         // Whoever registers the user holds the same lock, and then looks whether an erasure is under
         // way.
         sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")

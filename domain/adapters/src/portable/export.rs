@@ -65,14 +65,13 @@ impl Export {
     pub async fn begin(store: &EventStore, external: &ExternalUserId) -> Result<Self, ExportError> {
         let user = UserId::of(external);
         let begun_at = local::oldest_running(store).await?;
-        let until: Option<(i64, i64)> = sqlx::query_as(
-            "SELECT xid::text::bigint, position FROM events WHERE user_id = $1
-             ORDER BY xid DESC, position DESC LIMIT 1",
+        let until: Option<Checkpoint> = sqlx::query_as(
+            "SELECT e.xid::text::bigint AS xid, e.position FROM events e WHERE e.user_id = $1
+             ORDER BY e.xid DESC, e.position DESC LIMIT 1",
         )
         .bind(user.0)
         .fetch_optional(store.pool())
         .await?;
-        let (xid, position) = until.unwrap_or_default();
         Ok(Self {
             store: store.clone(),
             user,
@@ -85,7 +84,7 @@ impl Export {
                 software: env!("CARGO_PKG_VERSION").to_owned(),
             }),
             after: Checkpoint::default(),
-            until: Checkpoint { xid, position },
+            until: until.unwrap_or_default(),
             begun_at,
             redaction: Redaction::default(),
             learned: 0,
@@ -158,10 +157,7 @@ impl Export {
         .await?;
         let is_last = rows.len() < PAGE.unsigned_abs() as usize;
         if let Some(last) = rows.last() {
-            self.after = Checkpoint {
-                xid: last.xid,
-                position: last.position,
-            };
+            self.after = last.place();
         }
         let opened = event_store::open(self.store.vault(), &mut connection, rows).await?;
         drop(connection);

@@ -91,9 +91,13 @@ pub struct Import {
     streams: HashMap<Place, Local>,
     /// What is known of streams that are to be looked at again.
     renumbered: HashMap<Place, Vec<(i64, i64)>>,
+    /// Where a reply is open, as the file goes.
     open: HashSet<Place>,
     pending: Vec<PortableEvent>,
+    /// The size of what is pending in the file.
     bytes: usize,
+    /// How much of it, events and bytes, lies before the last place where no reply was open.
+    quiet: (usize, usize),
     done: Done,
 }
 
@@ -124,6 +128,7 @@ impl Import {
             open: HashSet::new(),
             pending: Vec::new(),
             bytes: 0,
+            quiet: (0, 0),
             done: Done::default(),
         })
     }
@@ -168,27 +173,45 @@ impl Import {
         }
         self.pending.push(event);
         self.bytes += bytes;
+        if self.open.is_empty() {
+            self.quiet = (self.pending.len(), self.bytes);
+        }
         let enough = self.pending.len() >= PORTION || self.bytes >= PORTION_BYTES;
-        let is_quiet = self.open.is_empty() || self.pending.len() >= MAX_PORTION;
-        if enough && (is_quiet || self.bytes >= 4 * PORTION_BYTES) {
-            self.append_pending().await?;
+        let too_much = self.pending.len() >= MAX_PORTION || self.bytes >= 4 * PORTION_BYTES;
+        if (enough && self.open.is_empty()) || (too_much && self.quiet.0 > 0) {
+            self.append_quiet().await?;
+        } else if too_much {
+            self.append_all().await?;
         }
         Ok(())
     }
 
-    /// Appends what is left, and says what was done.
+    /// Appends what is left, and says what was done. Of a file that did not come to its end it leaves out
+    /// what follows the last place where no reply was open: what would be appended of a turn would be ended
+    /// as interrupted, and its end could not come any more.
     ///
     /// # Errors
     /// [`ImportError`]; what was appended before stays.
-    pub async fn finish(mut self) -> Result<Done, ImportError> {
-        self.append_pending().await?;
+    pub async fn finish(mut self, to_its_end: bool) -> Result<Done, ImportError> {
+        match to_its_end {
+            true => self.append_all().await?,
+            false => self.append_quiet().await?,
+        }
         progress::farewell(self.store.pool(), self.process).await?;
         Ok(self.done)
     }
 
-    async fn append_pending(&mut self) -> Result<(), ImportError> {
-        let pending = std::mem::take(&mut self.pending);
-        self.bytes = 0;
+    async fn append_all(&mut self) -> Result<(), ImportError> {
+        self.quiet = (self.pending.len(), self.bytes);
+        self.append_quiet().await
+    }
+
+    /// Appends what is pending up to the last place where no reply was open.
+    async fn append_quiet(&mut self) -> Result<(), ImportError> {
+        let (events, bytes) = std::mem::take(&mut self.quiet);
+        let rest = self.pending.split_off(events);
+        let pending = std::mem::replace(&mut self.pending, rest);
+        self.bytes -= bytes;
         if pending.is_empty() {
             return Ok(());
         }

@@ -67,6 +67,8 @@ enum Item {
     Header(Header),
     /// With its length in the file, bytes.
     Event(Box<PortableEvent>, usize),
+    /// That of an export, which is whole.
+    End,
     /// With its name in errors.
     Conversation(Box<Foreign>, String),
 }
@@ -117,7 +119,7 @@ pub async fn take_in(
             Ok(give.blocking_send(item).is_ok())
         })
     });
-    let mut whole = true;
+    let (mut whole, mut ended) = (true, false);
     while let Some(item) = items.recv().await {
         if stop.is_cancelled() {
             whole = false;
@@ -129,6 +131,7 @@ pub async fn take_in(
                 import.event(*event, bytes).await?;
                 passed(1);
             }
+            Item::End => ended = true,
             Item::Conversation(foreign, place) => {
                 import
                     .conversation(&foreign, options.extract, &place)
@@ -138,7 +141,7 @@ pub async fn take_in(
         }
     }
     drop(items);
-    let done = import.finish().await?;
+    let done = import.finish(ended).await?;
     if whole {
         reader.await.map_err(|_| SourceError::Cut)??;
     }
@@ -205,7 +208,8 @@ fn read_export(
                 too_many(events, options.most, &place)?;
                 give(Item::Event(event, bytes))?
             }
-            Taken::End | Taken::Blank => true,
+            Taken::End => give(Item::End)?,
+            Taken::Blank => true,
         };
         if !goes_on {
             return Ok(survey.finish(true)?);

@@ -4,6 +4,7 @@
 
 use sqlx::{AssertSqlSafe, PgConnection};
 
+use super::PROJECTIONS;
 use crate::database;
 use crate::subscription::Checkpoint;
 use companion_domain::ids::UserId;
@@ -32,8 +33,13 @@ pub struct Copied {
     pub projections: Vec<String>,
     /// How far it has read the log.
     pub at: Checkpoint,
-    /// Whether its tables are like those that this version of the software makes.
+    /// Whether this version of the software makes such tables, and such rows in them.
     pub fits: bool,
+}
+
+/// Names what makes copies: the migrations, and the version of the projections.
+fn made_by() -> String {
+    format!("{} {PROJECTIONS}", database::schema_id())
 }
 
 /// Keeps erasures from beginning until the transaction ends; `false` when one is under way. It looks for
@@ -72,7 +78,7 @@ pub async fn find(
             tables,
             projections,
             at: Checkpoint { xid, position },
-            fits: made_by == database::schema_id(),
+            fits: made_by == self::made_by(),
         },
     ))
 }
@@ -119,7 +125,7 @@ pub async fn make(
     .bind(schema)
     .bind(tables)
     .bind(projections)
-    .bind(database::schema_id())
+    .bind(made_by())
     .execute(&mut *transaction)
     .await?;
     transaction.commit().await
@@ -156,7 +162,9 @@ impl Index {
     /// Whether it can be made when the table is full, which is quicker. Those by which rows are found
     /// while a copy is being filled can't.
     fn can_wait(&self) -> bool {
-        !self.unique && ["conversations", "messages"].contains(&self.table.as_str())
+        let is_by_content = self.name.ends_with("_by_content");
+        !self.unique
+            && (is_by_content || ["conversations", "messages"].contains(&self.table.as_str()))
     }
 
     /// Makes the same one on the copy of its table.
@@ -222,13 +230,12 @@ pub async fn take_checkpoint(
     connection: &mut PgConnection,
     schema: &str,
 ) -> Result<Option<Checkpoint>, sqlx::Error> {
-    let row: Option<(i64, i64)> = sqlx::query_as(
-        "SELECT xid::text::bigint, position FROM read_model_copies WHERE schema = $1 FOR UPDATE",
+    sqlx::query_as(
+        "SELECT xid::text::bigint AS xid, position FROM read_model_copies WHERE schema = $1 FOR UPDATE",
     )
     .bind(schema)
     .fetch_optional(connection)
-    .await?;
-    Ok(row.map(|(xid, position)| Checkpoint { xid, position }))
+    .await
 }
 
 /// Notes how far a copy is, in the transaction that brought it there.

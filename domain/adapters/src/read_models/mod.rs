@@ -39,6 +39,10 @@ pub const TABLES: [&str; 10] = [
     SearchState::TABLE,
 ];
 
+/// Raised with every change of the rows that projections make of the same events: a copy that was begun by
+/// others is not gone on with.
+pub const PROJECTIONS: u32 = 1;
+
 /// How rows are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Manner {

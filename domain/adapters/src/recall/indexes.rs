@@ -1,9 +1,11 @@
 //! The search indexes of the users whom this process has searched for lately, within a limit of memory.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use companion_domain::ids::UserId;
 use moka::future::Cache;
+use moka::ops::compute::Op;
 use moka::policy::EvictionPolicy;
 use sqlx::PgPool;
 use tokio::sync::RwLock;
@@ -11,6 +13,9 @@ use tokio::sync::RwLock;
 use super::loading::{self, Loaded};
 use crate::config::Config;
 use crate::search_state;
+
+/// How long an index is kept that nobody searches in.
+const KEPT_FOR: Duration = Duration::from_mins(30);
 
 /// An index that searches share.
 pub type Shared = Arc<Loading>;
@@ -32,6 +37,7 @@ impl Indexes {
             .max_capacity(config.recall_cache_bytes)
             .weigher(|_, (_, bytes): &(Shared, usize)| u32::try_from(*bytes).unwrap_or(u32::MAX))
             .eviction_policy(EvictionPolicy::lru())
+            .time_to_idle(KEPT_FOR)
             .build();
         Self {
             kept,
@@ -46,8 +52,7 @@ impl Indexes {
     /// When the database fails.
     pub async fn fresh(&self, pool: &PgPool, user: UserId) -> Result<Shared, sqlx::Error> {
         let Some(state) = search_state::of(pool, user).await? else {
-            self.forget(user).await;
-            return Ok(Shared::new(Loaded::empty(self.dimension).into()));
+            return Ok(self.of_nobody(user).await);
         };
         let empty = async { (Shared::new(Loaded::empty(self.dimension).into()), 0) };
         let (shared, weighed) = self.kept.get_with(user, empty).await;
@@ -55,14 +60,38 @@ impl Indexes {
             return Ok(shared);
         }
         let mut loaded = shared.write().await;
+        // Whoever had the lock before may have come further than the state that was seen.
+        let Some(state) = search_state::of(pool, user).await? else {
+            drop(loaded);
+            return Ok(self.of_nobody(user).await);
+        };
         loading::refresh(pool, user, state, &mut loaded).await?;
         let bytes = loaded.index.bytes();
         drop(loaded);
         // Weighed again only when it has grown or shrunk by much.
         if bytes.abs_diff(weighed) > bytes / 16 {
-            self.kept.insert(user, (shared.clone(), bytes)).await;
+            self.weigh(user, &shared, bytes).await;
         }
         Ok(shared)
+    }
+
+    /// The index of somebody of whom nothing is to be found: unknown, or erased.
+    async fn of_nobody(&self, user: UserId) -> Shared {
+        self.forget(user).await;
+        Shared::new(Loaded::empty(self.dimension).into())
+    }
+
+    /// Notes the size of an index, unless it was thrown away meanwhile.
+    async fn weigh(&self, user: UserId, shared: &Shared, bytes: usize) {
+        let entry = self.kept.entry(user);
+        let weighed = entry.and_compute_with(|kept| {
+            let is_kept = kept.is_some_and(|kept| Arc::ptr_eq(&kept.value().0, shared));
+            std::future::ready(match is_kept {
+                true => Op::Put((shared.clone(), bytes)),
+                false => Op::Nop,
+            })
+        });
+        weighed.await;
     }
 
     /// A query as the user's index would have it embedded, by what it knows already.

@@ -177,11 +177,13 @@ pub(super) async fn refresh(
     state: SearchState,
     loaded: &mut Loaded,
 ) -> Result<(), sqlx::Error> {
-    // Another life of the user, or read models that are being built anew.
-    if loaded
-        .state
-        .is_some_and(|known| known.key_id != state.key_id || known.version > state.version)
-    {
+    // Another life of the user, or read models that were built anew or are being so.
+    let is_other = |known: SearchState| {
+        (known.key_id, known.messages, known.memories)
+            != (state.key_id, state.messages, state.memories)
+            || known.version > state.version
+    };
+    if loaded.state.is_some_and(is_other) {
         *loaded = Loaded::empty(loaded.dimension);
     }
     let known = loaded.state.map_or(-1, |known| known.version);

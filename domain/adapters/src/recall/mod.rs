@@ -13,6 +13,7 @@ use chrono::{DateTime, Utc};
 use companion_domain::ids::{ConversationId, UserId};
 use companion_domain::memory::MemoryKind;
 use companion_domain::recall::{Arm, Hit, Wanted};
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 pub use self::indexes::{Indexes, Shared};
@@ -24,6 +25,9 @@ use crate::metrics;
 
 /// From so many items on, an index is searched on a thread where that blocks nobody.
 const MANY: usize = 5_000;
+
+/// Searches in the past that a process makes at once: each loads all that a user had then.
+static PAST: Semaphore = Semaphore::const_new(2);
 
 /// What to look for.
 #[derive(Debug, Clone)]
@@ -114,10 +118,14 @@ pub async fn search(
     query: &Query<'_>,
 ) -> Result<Vec<Found>, RecallError> {
     metrics::memories_retrieved();
-    let index = match query.as_of {
-        None => index,
+    let (index, _turn) = match query.as_of {
+        None => (index, None),
         // The index knows what holds now.
-        Some(as_of) => Shared::new(loading::past(core, query.user, as_of).await?),
+        Some(as_of) => {
+            let turn = PAST.acquire().await.ok();
+            let past = loading::past(core, query.user, as_of).await?;
+            (Shared::new(past), turn)
+        }
     };
     let asked = asked_of(core, &index, asked, query).await?;
     let hits = hits(core, index, asked, query, Purpose::Answer).await;

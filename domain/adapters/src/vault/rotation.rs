@@ -7,8 +7,8 @@
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use crate::master_keys::{CheckValue, MasterKey};
-use crate::vault::{KeyRow, Vault, VaultError};
+use super::masters::{CheckValue, MasterKey};
+use super::{KeyRow, Vault, VaultError};
 
 /// Data keys of a batch.
 const BATCH: i64 = 1_000;

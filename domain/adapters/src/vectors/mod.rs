@@ -1,5 +1,8 @@
 //! The vectors of what users said: a cache, keyed by what was embedded. `vectors` is the table of this
-//! process's embedding model, see [`crate::embedding_models`].
+//! process's embedding model, see [`models`].
+
+pub mod filling;
+pub mod models;
 
 use std::collections::HashMap;
 
@@ -9,7 +12,6 @@ use sqlx::{AssertSqlSafe, PgExecutor, PgPool};
 use uuid::Uuid;
 
 use crate::embedder::{EmbedError, Embedder, Vector, content_hash};
-use crate::embedding_models;
 use crate::subscription::{READ_MODELS, RELAY};
 
 /// Which of these hashes have a vector already.
@@ -180,7 +182,7 @@ pub async fn sweep(pool: &PgPool) -> Result<(), sqlx::Error> {
     .fetch_all(&mut *transaction)
     .await?;
     let (users, hashes): (Vec<Uuid>, Vec<Vec<u8>>) = quiet.into_iter().unzip();
-    for table in embedding_models::tables(&mut *transaction).await? {
+    for table in models::tables(&mut *transaction).await? {
         let sql = format!(
             "DELETE FROM {table} v USING unnest($1::uuid[], $2::bytea[]) AS q (user_id, content_hash)
              WHERE v.user_id = q.user_id AND v.content_hash = q.content_hash

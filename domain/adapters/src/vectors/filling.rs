@@ -7,13 +7,21 @@ use sqlx::{AssertSqlSafe, PgPool};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::VectorError;
+use super::models::{self, EmbeddingModel};
 use crate::embedder::{Embedder, Vector};
-use crate::embedding_models::{self, EmbeddingModel};
-use crate::subscription::{Checkpoint, READ_MODELS};
-use crate::vectors::VectorError;
+use crate::subscription::{self, Checkpoint, READ_MODELS};
 
 /// Texts that are embedded and kept at once.
-const TOGETHER: i64 = 64;
+const TOGETHER: usize = 64;
+/// Hashes that are looked up at once.
+const HASHES: i64 = 4_096;
+
+/// What a user `$1` has that is found by its meaning, with `content_hash` and `content`.
+const FINDABLE: &str = "(
+    SELECT content_hash, content FROM messages WHERE user_id = $1 AND searchable AND content_hash IS NOT NULL
+    UNION ALL SELECT content_hash, content FROM memories WHERE user_id = $1
+    UNION ALL SELECT content_hash, content FROM past_memories WHERE user_id = $1)";
 
 /// The rows of vectors `v` of a user `$1` that something still needs.
 const NEEDED: &str = "(EXISTS (SELECT FROM messages m WHERE m.user_id = $1 AND m.content_hash = v.content_hash AND m.searchable)
@@ -68,49 +76,36 @@ pub async fn catch_up(
     stop: &CancellationToken,
     mut made: impl FnMut(u64),
 ) -> Result<Round, VectorError> {
-    let from = embedding_models::whole_up_to(pool, model).await?;
-    let to = projected(pool).await?;
+    let from = models::whole_up_to(pool, model).await?;
+    let to = subscription::checkpoint(pool, READ_MODELS).await?;
     let mut round = Round::default();
     for user in users(pool, from, to).await? {
+        let mut after = Vec::new();
         loop {
-            if stop.is_cancelled() {
-                round.stopped = true;
-                return Ok(round);
-            }
-            let texts = lacking(pool, model, user).await?;
-            if texts.is_empty() {
+            let hashes = lacking(pool, model, user, &after).await?;
+            let Some(last) = hashes.last() else {
                 break;
-            }
-            let count = texts.len() as u64;
-            let (hashes, texts): (Vec<_>, Vec<_>) = texts.into_iter().unzip();
-            let vectors = embedder.embed(texts).await?;
-            let kept = keep(pool, model, user, &hashes, &vectors).await?;
-            round.made += count;
-            made(count);
-            if kept == 0 {
-                // They were forgotten meanwhile, or the user was erased.
-                break;
+            };
+            after.clone_from(last);
+            for some in hashes.chunks(TOGETHER) {
+                if stop.is_cancelled() {
+                    round.stopped = true;
+                    return Ok(round);
+                }
+                // Another process may have made some of them meanwhile, or the user may have forgotten them.
+                let (hashes, texts): (Vec<_>, Vec<_>) =
+                    texts(pool, model, user, some).await?.into_iter().unzip();
+                let count = texts.len() as u64;
+                let vectors = embedder.embed(texts).await?;
+                keep(pool, model, user, &hashes, &vectors).await?;
+                round.made += count;
+                made(count);
             }
         }
     }
     let mut connection = pool.acquire().await?;
-    embedding_models::note_whole(&mut connection, model, to).await?;
+    models::note_whole(&mut connection, model, to).await?;
     Ok(round)
-}
-
-async fn projected(pool: &PgPool) -> Result<Checkpoint, sqlx::Error> {
-    let row: Option<(i64, i64)> = sqlx::query_as(
-        "SELECT xid::text::bigint, position FROM checkpoints WHERE subscription = $1",
-    )
-    .bind(READ_MODELS)
-    .fetch_optional(pool)
-    .await?;
-    Ok(
-        row.map_or_else(Checkpoint::default, |(xid, position)| Checkpoint {
-            xid,
-            position,
-        }),
-    )
 }
 
 /// Of whom something was appended between two places of the log; from its beginning: everybody.
@@ -137,39 +132,58 @@ async fn users(
     Ok(users.into_iter().map(UserId).collect())
 }
 
-/// The next texts of a user that have no vector, with their hashes.
+/// The next hashes of a user's texts that have no vector, in order, from after one on. Where an index has
+/// them, no text is read for it.
 async fn lacking(
     pool: &PgPool,
     model: &EmbeddingModel,
     user: UserId,
-) -> Result<Vec<(Vec<u8>, String)>, sqlx::Error> {
+    after: &[u8],
+) -> Result<Vec<Vec<u8>>, sqlx::Error> {
     let sql = format!(
-        "SELECT DISTINCT ON (t.content_hash) t.content_hash, t.content FROM (
-             SELECT content_hash, content FROM messages
-             WHERE user_id = $1 AND searchable AND content_hash IS NOT NULL AND content <> ''
-             UNION ALL SELECT content_hash, content FROM memories WHERE user_id = $1
-             UNION ALL SELECT content_hash, content FROM past_memories WHERE user_id = $1
-         ) AS t
-         WHERE NOT EXISTS (SELECT FROM {} v WHERE v.user_id = $1 AND v.content_hash = t.content_hash)
-         LIMIT $2",
+        "SELECT DISTINCT t.content_hash FROM {FINDABLE} AS t
+         WHERE t.content_hash > $2
+           AND NOT EXISTS (SELECT FROM {} v WHERE v.user_id = $1 AND v.content_hash = t.content_hash)
+         ORDER BY t.content_hash LIMIT $3",
         model.table()
     );
-    sqlx::query_as(AssertSqlSafe(sql))
+    sqlx::query_scalar(AssertSqlSafe(sql))
         .bind(user.0)
-        .bind(TOGETHER)
+        .bind(after)
+        .bind(HASHES)
         .fetch_all(pool)
         .await
 }
 
-/// Keeps vectors that are needed still; returns how many of them are there now. What is forgotten at this
-/// moment is thrown away by whoever comes second, this or the sweep.
+/// The texts of these hashes that are there and have no vector.
+async fn texts(
+    pool: &PgPool,
+    model: &EmbeddingModel,
+    user: UserId,
+    hashes: &[Vec<u8>],
+) -> Result<Vec<(Vec<u8>, String)>, sqlx::Error> {
+    let sql = format!(
+        "SELECT DISTINCT ON (t.content_hash) t.content_hash, t.content FROM {FINDABLE} AS t
+         WHERE t.content_hash = ANY($2) AND t.content <> ''
+           AND NOT EXISTS (SELECT FROM {} v WHERE v.user_id = $1 AND v.content_hash = t.content_hash)",
+        model.table()
+    );
+    sqlx::query_as(AssertSqlSafe(sql))
+        .bind(user.0)
+        .bind(hashes)
+        .fetch_all(pool)
+        .await
+}
+
+/// Keeps vectors that are needed still. What is forgotten at this moment is thrown away by whoever comes
+/// second, this or the sweep.
 async fn keep(
     pool: &PgPool,
     model: &EmbeddingModel,
     user: UserId,
     hashes: &[Vec<u8>],
     vectors: &[Vector],
-) -> Result<u64, sqlx::Error> {
+) -> Result<(), sqlx::Error> {
     let table = model.table();
     let embeddings: Vec<Pgvector> = vectors
         .iter()
@@ -182,7 +196,7 @@ async fn keep(
               (SELECT user_id FROM user_keys WHERE user_id = $1 FOR KEY SHARE) AS k
          ON CONFLICT DO NOTHING"
     );
-    let added = sqlx::query(AssertSqlSafe(sql))
+    sqlx::query(AssertSqlSafe(sql))
         .bind(user.0)
         .bind(hashes)
         .bind(embeddings)
@@ -191,10 +205,10 @@ async fn keep(
     let sql = format!(
         "DELETE FROM {table} v WHERE v.user_id = $1 AND v.content_hash = ANY($2) AND NOT {NEEDED}"
     );
-    let gone = sqlx::query(AssertSqlSafe(sql))
+    sqlx::query(AssertSqlSafe(sql))
         .bind(user.0)
         .bind(hashes)
         .execute(pool)
         .await?;
-    Ok(added.rows_affected().saturating_sub(gone.rows_affected()))
+    Ok(())
 }

@@ -13,8 +13,8 @@ use chacha20poly1305::{KeyInit, XChaCha20Poly1305};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use super::VaultError;
 use crate::config::{Config, Secret};
-use crate::vault::{self, VaultError};
 
 const KEY_BYTES: usize = 32;
 /// The file of a home that holds its master key.
@@ -94,7 +94,7 @@ impl MasterKey {
     /// [`VaultError::Random`] when the system gives no random numbers.
     pub fn generate() -> Result<Secret, VaultError> {
         let mut bytes = Zeroizing::new([0u8; KEY_BYTES]);
-        vault::random(bytes.as_mut_slice())?;
+        super::random(bytes.as_mut_slice())?;
         Ok(Secret::new(BASE64.encode(bytes.as_slice())))
     }
 }
@@ -122,7 +122,7 @@ impl Keyring {
     /// # Errors
     /// [`VaultError::MasterKey`] with what to do.
     pub fn open(config: &Config) -> Result<Self, VaultError> {
-        let own = vault::master_key(config)?;
+        let own = super::master_key(config)?;
         let mut ring = Self::of(MasterKey::parse("COMPANION_MASTER_KEY", &own)?);
         if let Some(new) = &config.new_master_key {
             ring.add(MasterKey::parse("COMPANION_NEW_MASTER_KEY", new)?);

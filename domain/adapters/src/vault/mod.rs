@@ -4,6 +4,9 @@
 //! Payloads are sealed with XChaCha20-Poly1305; what identifies an event is bound to them as
 //! associated data, so that a payload can't be moved to another event.
 
+pub mod masters;
+pub mod rotation;
+
 use std::collections::HashMap;
 use std::fs;
 use std::io::Write;
@@ -19,9 +22,8 @@ use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+use self::masters::{CheckValue, Keyring, MasterKey};
 use crate::config::{Config, Environment, Secret};
-use crate::master_keys::{self, CheckValue, Keyring, MasterKey};
-use crate::rotation;
 
 const KEY_BYTES: usize = 32;
 const NONCE_BYTES: usize = 24;
@@ -79,6 +81,11 @@ impl Binding<'_> {
 }
 
 impl DataKey {
+    fn of(id: Uuid, plain: &[u8]) -> Result<Self, VaultError> {
+        let cipher = XChaCha20Poly1305::new_from_slice(plain).map_err(|_| VaultError::Sealed)?;
+        Ok(Self { id, cipher })
+    }
+
     /// Seals a payload: nonce, then ciphertext with its tag.
     ///
     /// # Errors
@@ -205,8 +212,9 @@ impl Vault {
         Ok(known)
     }
 
-    /// Makes a key for a user who has none. The caller holds the lock on the user's stream, and commits.
-    /// `false` when somebody else was first, or while the user is being erased.
+    /// Makes a key for a user who has none. The caller holds the lock on the user's stream, and commits:
+    /// until then it is not kept at hand. `None` when somebody else was first, or while the user is being
+    /// erased.
     ///
     /// # Errors
     /// [`VaultError`] when the database or the random source fails.
@@ -214,7 +222,7 @@ impl Vault {
         &self,
         connection: &mut PgConnection,
         user: UserId,
-    ) -> Result<bool, VaultError> {
+    ) -> Result<Option<DataKey>, VaultError> {
         let mut plain = Zeroizing::new([0u8; KEY_BYTES]);
         random(plain.as_mut_slice())?;
         let key_id = Uuid::now_v7();
@@ -231,7 +239,10 @@ impl Vault {
         .bind(master.check.as_bytes())
         .execute(connection)
         .await?;
-        Ok(made.rows_affected() == 1)
+        if made.rows_affected() == 0 {
+            return Ok(None);
+        }
+        Ok(Some(DataKey::of(key_id, plain.as_slice())?))
     }
 
     /// The master key that wraps new data keys; it stays in force until the transaction ends.
@@ -289,12 +300,7 @@ impl Vault {
     }
 
     fn unwrap_key(&self, row: &KeyRow) -> Result<DataKey, VaultError> {
-        let plain = self.unwrap_plain(row)?;
-        let cipher = XChaCha20Poly1305::new_from_slice(&plain).map_err(|_| VaultError::Sealed)?;
-        Ok(DataKey {
-            id: row.key_id,
-            cipher,
-        })
+        DataKey::of(row.key_id, &self.unwrap_plain(row)?)
     }
 
     /// A data key as another master key wraps it.
@@ -359,7 +365,7 @@ pub fn master_key(config: &Config) -> Result<Secret, VaultError> {
         ));
     }
     let new = MasterKey::generate()?;
-    kept_secret(&config.companion_home, master_keys::FILE, || new.expose().to_owned()).map_err(|error| {
+    kept_secret(&config.companion_home, masters::FILE, || new.expose().to_owned()).map_err(|error| {
         VaultError::MasterKey(format!(
             "{} can't be used to keep the master key: {error}; make it writable or set COMPANION_HOME to another folder",
             config.companion_home.display()

@@ -10,10 +10,8 @@ use sha2::{Digest, Sha256};
 use sqlx::{AssertSqlSafe, FromRow, PgConnection, PgExecutor, PgPool};
 
 use crate::config::Config;
-use crate::subscription::{Checkpoint, READ_MODELS};
-
-/// The schema of the first model's table.
-const FIRST_HOME: &str = "public";
+use crate::queue::EMBED;
+use crate::subscription::{Checkpoint, READ_MODELS, RELAY};
 
 /// An embedding model that the database has vectors of.
 #[derive(Debug, Clone, PartialEq, FromRow)]
@@ -179,8 +177,12 @@ pub async fn register(
     .await?;
     if added.rows_affected() == 1 {
         for sql in [
-            format!("CREATE SCHEMA {home}"),
-            format!("CREATE TABLE {home}.vectors (LIKE public.vectors INCLUDING ALL)"),
+            format!("CREATE SCHEMA IF NOT EXISTS {home}"),
+            format!(
+                "CREATE TABLE IF NOT EXISTS {home}.vectors (LIKE public.vectors INCLUDING ALL)"
+            ),
+            // What a process put there after the model was thrown away.
+            format!("TRUNCATE {home}.vectors"),
         ] {
             sqlx::query(AssertSqlSafe(sql))
                 .execute(&mut *transaction)
@@ -198,20 +200,25 @@ pub async fn register(
     Ok(registered)
 }
 
-/// Makes a model the live one. The one that was is whole up to here, as the processes that use it see to.
+/// Makes a model the live one. The one that was is whole up to where the subscriptions are, unless texts
+/// still wait to be embedded: a process of another model may take them.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn switch(pool: &PgPool, to: &EmbeddingModel) -> Result<(), sqlx::Error> {
     let mut transaction = pool.begin().await?;
     sqlx::query(
-        "UPDATE public.embedding_model m SET state = 'former', since = now(), xid = c.xid, position = c.position
-         FROM public.checkpoints c WHERE m.state = 'live' AND c.subscription = $1",
+        "UPDATE public.embedding_model m SET xid = c.xid, position = c.position
+         FROM (SELECT xid, position, count(*) OVER () AS subscriptions FROM public.checkpoints
+               WHERE subscription IN ($1, $2) ORDER BY xid, position LIMIT 1) AS c
+         WHERE m.state = 'live' AND c.subscriptions = 2 AND (m.xid, m.position) < (c.xid, c.position)
+           AND NOT EXISTS (SELECT FROM apalis.jobs WHERE job_type = $3 AND status <> 'Done')",
     )
     .bind(READ_MODELS)
+    .bind(RELAY)
+    .bind(EMBED)
     .execute(&mut *transaction)
     .await?;
-    // In a database that has no checkpoint yet.
     sqlx::query(
         "UPDATE public.embedding_model SET state = 'former', since = now() WHERE state = 'live'",
     )
@@ -227,7 +234,8 @@ pub async fn switch(pool: &PgPool, to: &EmbeddingModel) -> Result<(), sqlx::Erro
     transaction.commit().await
 }
 
-/// Throws away the vectors of a model that is not live; `false` when it is.
+/// Throws away the vectors of a model that is not live; `false` when it is. Its empty table stays: a process
+/// that still has this model would otherwise see that of another one.
 ///
 /// # Errors
 /// When the database fails.
@@ -243,12 +251,7 @@ pub async fn forget(pool: &PgPool, model: &EmbeddingModel) -> Result<bool, sqlx:
     if gone.rows_affected() == 0 {
         return Ok(false);
     }
-    let sql = if model.home == FIRST_HOME {
-        "TRUNCATE public.vectors".to_owned()
-    } else {
-        format!("DROP SCHEMA {} CASCADE", model.home)
-    };
-    sqlx::query(AssertSqlSafe(sql))
+    sqlx::query(AssertSqlSafe(format!("TRUNCATE {}", model.table())))
         .execute(&mut *transaction)
         .await?;
     transaction.commit().await?;
@@ -263,14 +266,13 @@ pub async fn whole_up_to(
     executor: impl PgExecutor<'_>,
     model: &EmbeddingModel,
 ) -> Result<Checkpoint, sqlx::Error> {
-    let (xid, position) = sqlx::query_as(
-        "SELECT xid::text::bigint, position FROM public.embedding_model WHERE model = $1 AND dimension = $2",
+    sqlx::query_as(
+        "SELECT xid::text::bigint AS xid, position FROM public.embedding_model WHERE model = $1 AND dimension = $2",
     )
     .bind(&model.model)
     .bind(model.dimension)
     .fetch_one(executor)
-    .await?;
-    Ok(Checkpoint { xid, position })
+    .await
 }
 
 /// Notes up to where a model's vectors are whole; a place behind the one that is noted is passed over.
