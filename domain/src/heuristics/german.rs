@@ -3,9 +3,10 @@
 
 use super::calendar::Tense;
 use super::dates::When;
-use super::language::{Language, to_remember};
-use super::reading::{self, QUOTED};
-use super::{EXPLICIT, Finding, Scene, foreign_dates, gates, language, patterns, wording};
+use super::grammar::Grammar;
+use super::language::Language;
+use super::reading::QUOTED;
+use super::{Finding, Scene, foreign_dates, patterns, wording};
 use crate::memory::MemoryKind::{Context, Event, Fact, Preference};
 
 patterns! {
@@ -116,35 +117,33 @@ const THIRD: &[(&str, &str)] = &[
     ("reise", "reist"), ("wurde", "wurde"), ("ging", "ging"), ("verabscheue", "verabscheut"), ("haben", "hat"),
 ];
 
+static GRAMMAR: Grammar = Grammar {
+    opener: &OPENER,
+    joint: &JOINT,
+    head: &HEAD,
+    slots: &[
+        (&SLOT_NAME, "name"),
+        (&SLOT_HOME, "home"),
+        (&SLOT_ORIGIN, "origin"),
+        (&SLOT_EMPLOYER, "employer"),
+        (&SLOT_JOB, "job"),
+        (&SLOT_AGE, "age"),
+        (&SLOT_MARITAL, "relationship"),
+        (&SLOT_DIET, "diet"),
+    ],
+};
+
 /// What a German message states.
 pub(super) fn find(message: &str, scene: &Scene) -> Vec<Finding> {
-    let mut found = Vec::new();
     // "3. Juni" ends no sentence.
     let message = DAY_OF_MONTH.replace_all(message, "$1 $2");
-    for sentence in reading::sentences_as_typed(&message) {
-        if sentence.text.len() > gates::LONGEST_SENTENCE {
-            continue;
-        }
-        let text = wording::trimmed(&sentence.text);
-        match gates::pasted_or_invented(&sentence, text) {
-            gates::Passing::End => break,
-            gates::Passing::TakeBack => found.clear(),
-            gates::Passing::Skip => {}
-            gates::Passing::On => {
-                if !(sentence.asks || language::asks(text) || gates::is_foreign_supposition(text)) {
-                    found.extend(stated(text, scene));
-                }
-            }
-        }
-    }
-    found
+    GRAMMAR.find(&message, |text| stated(text, scene))
 }
 
 fn stated(text: &str, scene: &Scene) -> Vec<Finding> {
-    let asked = to_remember(text);
     let mut found = Vec::new();
     let mut own_before = false;
-    for clause in clauses(asked.unwrap_or(text)) {
+    for clause in GRAMMAR.clauses(text) {
         let Some(clause) = shaped(&clause, own_before) else {
             found.extend(bare(&clause, scene));
             continue;
@@ -154,37 +153,7 @@ fn stated(text: &str, scene: &Scene) -> Vec<Finding> {
             found.extend(of_clause(&clause, scene));
         }
     }
-    if asked.is_some() {
-        for finding in &mut found {
-            finding.explicit = true;
-            finding.importance = finding.importance.max(EXPLICIT);
-        }
-    }
     found
-}
-
-fn clauses(text: &str) -> Vec<String> {
-    let mut clauses: Vec<String> = Vec::new();
-    let mut start = 0;
-    for joint in JOINT.find_iter(text) {
-        if HEAD.is_match(opened(&text[joint.end()..])) && joint.start() > start {
-            clauses.push(text[start..joint.start()].to_owned());
-            start = joint.end();
-        }
-    }
-    clauses.push(text[start..].to_owned());
-    clauses
-}
-
-fn opened(text: &str) -> &str {
-    let mut text = text.trim();
-    for _ in 0..gates::MOST_OPENERS {
-        let Some(opener) = OPENER.find(text) else {
-            break;
-        };
-        text = text[opener.end()..].trim_start();
-    }
-    text
 }
 
 /// Whether a message begins with a greeting.
@@ -194,7 +163,7 @@ pub(super) fn greets(message: &str) -> bool {
 
 /// A clause that begins with "ich" or "mein"; nothing when it has neither.
 fn shaped(clause: &str, own_before: bool) -> Option<String> {
-    let text = wording::trimmed(opened(clause));
+    let text = wording::trimmed(GRAMMAR.opened(clause));
     let lower = text.to_lowercase();
     let text =
         if lower.starts_with("ich ") || lower.starts_with("mein") || lower.starts_with("wir ") {
@@ -223,7 +192,7 @@ fn shaped(clause: &str, own_before: bool) -> Option<String> {
 
 /// "Morgen Prüfung in Mathe": an appointment without a verb.
 fn bare(clause: &str, scene: &Scene) -> Option<Finding> {
-    let text = opened(clause);
+    let text = GRAMMAR.opened(clause);
     let (rest, when) = foreign_dates::take(text, Language::German, Tense::Future, scene);
     let rest = wording::trimmed(&rest);
     let when = when.filter(|_| APPOINTMENT.is_match(rest))?;
@@ -603,17 +572,5 @@ pub(super) fn slot(statement: &str) -> Option<&'static str> {
     if DENIED.is_match(statement) {
         return None;
     }
-    [
-        (&SLOT_NAME, "name"),
-        (&SLOT_HOME, "home"),
-        (&SLOT_ORIGIN, "origin"),
-        (&SLOT_EMPLOYER, "employer"),
-        (&SLOT_JOB, "job"),
-        (&SLOT_AGE, "age"),
-        (&SLOT_MARITAL, "relationship"),
-        (&SLOT_DIET, "diet"),
-    ]
-    .into_iter()
-    .find(|(pattern, _)| pattern.is_match(statement))
-    .map(|(_, slot)| slot)
+    GRAMMAR.slot(statement)
 }

@@ -23,6 +23,7 @@ mod foreign_dates;
 mod french;
 mod gates;
 mod german;
+mod grammar;
 mod have;
 mod kin;
 mod language;

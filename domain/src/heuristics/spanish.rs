@@ -3,9 +3,10 @@
 
 use super::calendar::Tense;
 use super::dates::When;
-use super::language::{Language, to_remember};
-use super::reading::{self, QUOTED};
-use super::{EXPLICIT, Finding, Scene, foreign_dates, gates, language, patterns, wording};
+use super::grammar::Grammar;
+use super::language::Language;
+use super::reading::QUOTED;
+use super::{Finding, Scene, foreign_dates, patterns, wording};
 use crate::memory::MemoryKind::{self, Event, Fact, Preference};
 
 patterns! {
@@ -93,67 +94,36 @@ const THIRD: &[(&str, &str)] = &[
     ("vuelo", "vuela"), ("empiezo", "empieza"), ("nací", "nació"), ("toco", "toca"),
 ];
 
+static GRAMMAR: Grammar = Grammar {
+    opener: &OPENER,
+    joint: &JOINT,
+    head: &VERB,
+    slots: &[
+        (&SLOT_NAME, "name"),
+        (&SLOT_LAST_NAME, "last name"),
+        (&SLOT_HOME, "home"),
+        (&SLOT_ORIGIN, "origin"),
+        (&SLOT_EMPLOYER, "employer"),
+        (&SLOT_JOB, "job"),
+        (&SLOT_AGE, "age"),
+        (&SLOT_MARITAL, "relationship"),
+        (&SLOT_DIET, "diet"),
+    ],
+};
+
 /// What a Spanish message states.
 pub(super) fn find(message: &str, scene: &Scene) -> Vec<Finding> {
-    let mut found = Vec::new();
-    for sentence in reading::sentences_as_typed(message) {
-        if sentence.text.len() > gates::LONGEST_SENTENCE {
-            continue;
-        }
-        let text = wording::trimmed(&sentence.text);
-        match gates::pasted_or_invented(&sentence, text) {
-            gates::Passing::End => break,
-            gates::Passing::TakeBack => found.clear(),
-            gates::Passing::Skip => {}
-            gates::Passing::On => {
-                if !(sentence.asks || language::asks(text) || gates::is_foreign_supposition(text)) {
-                    found.extend(stated(text, scene));
-                }
-            }
-        }
-    }
-    found
+    GRAMMAR.find(message, |text| stated(text, scene))
 }
 
 fn stated(text: &str, scene: &Scene) -> Vec<Finding> {
-    let asked = to_remember(text);
-    let mut found: Vec<Finding> = clauses(asked.unwrap_or(text))
+    GRAMMAR
+        .clauses(text)
         .iter()
-        .map(|clause| wording::trimmed(opened(clause)).to_owned())
+        .map(|clause| wording::trimmed(GRAMMAR.opened(clause)))
         .filter(|clause| !clause.contains(QUOTED))
-        .flat_map(|clause| of_clause(&clause, scene))
-        .collect();
-    if asked.is_some() {
-        for finding in &mut found {
-            finding.explicit = true;
-            finding.importance = finding.importance.max(EXPLICIT);
-        }
-    }
-    found
-}
-
-fn clauses(text: &str) -> Vec<String> {
-    let mut clauses: Vec<String> = Vec::new();
-    let mut start = 0;
-    for joint in JOINT.find_iter(text) {
-        if VERB.is_match(opened(&text[joint.end()..])) && joint.start() > start {
-            clauses.push(text[start..joint.start()].to_owned());
-            start = joint.end();
-        }
-    }
-    clauses.push(text[start..].to_owned());
-    clauses
-}
-
-fn opened(text: &str) -> &str {
-    let mut text = text.trim_start_matches([' ', '¿', '¡', ',']);
-    for _ in 0..gates::MOST_OPENERS {
-        let Some(opener) = OPENER.find(text) else {
-            break;
-        };
-        text = text[opener.end()..].trim_start();
-    }
-    text
+        .flat_map(|clause| of_clause(clause, scene))
+        .collect()
 }
 
 fn of_clause(clause: &str, scene: &Scene) -> Vec<Finding> {
@@ -165,7 +135,7 @@ fn of_clause(clause: &str, scene: &Scene) -> Vec<Finding> {
     });
     let tense = if past { Tense::Past } else { Tense::Future };
     let (dateless, when) = foreign_dates::take(clause, Language::Spanish, tense, scene);
-    let dateless = wording::trimmed(opened(&dateless)).to_owned();
+    let dateless = wording::trimmed(GRAMMAR.opened(&dateless)).to_owned();
     if let Some(when) = &when
         && let Some(found) = DOING.captures(&dateless)
     {
@@ -395,18 +365,5 @@ fn proper(text: &str, scene: &Scene) -> String {
 
 /// The slot of a Spanish statement.
 pub(super) fn slot(statement: &str) -> Option<&'static str> {
-    [
-        (&SLOT_NAME, "name"),
-        (&SLOT_LAST_NAME, "last name"),
-        (&SLOT_HOME, "home"),
-        (&SLOT_ORIGIN, "origin"),
-        (&SLOT_EMPLOYER, "employer"),
-        (&SLOT_JOB, "job"),
-        (&SLOT_AGE, "age"),
-        (&SLOT_MARITAL, "relationship"),
-        (&SLOT_DIET, "diet"),
-    ]
-    .into_iter()
-    .find(|(pattern, _)| pattern.is_match(statement))
-    .map(|(_, slot)| slot)
+    GRAMMAR.slot(statement)
 }
