@@ -73,12 +73,12 @@ fn without_template_marks(line: &str) -> String {
     while let Some(open) = rest.find('[') {
         shown.push_str(&rest[..open]);
         rest = &rest[open + 1..];
-        let mark = rest.find(']').map(|close| &rest[..close]);
-        let is_mark = |mark: &&str| {
-            let name = mark.trim_start_matches('/');
-            !name.is_empty() && name.chars().all(|c| c.is_ascii_uppercase() || c == '_')
-        };
-        match mark.filter(is_mark) {
+        // Looked at no further than a mark could go: a text may open a thousand brackets.
+        let name = rest.trim_start_matches('/');
+        let after = name.trim_start_matches(|c: char| c.is_ascii_uppercase() || c == '_');
+        let is_mark = after.len() < name.len() && after.starts_with(']');
+        let mark = &rest[..rest.len() - after.len()];
+        match is_mark.then_some(mark) {
             Some(mark) => {
                 shown.push_str(&format!("({mark})"));
                 rest = &rest[mark.len() + 1..];
@@ -95,18 +95,20 @@ fn without_roles(line: &str) -> String {
     let mut shown = String::with_capacity(line.len());
     for (at, c) in line.char_indices() {
         let is_colon = matches!(c, ':' | '：' | '﹕' | '︓' | '∶' | '꞉');
-        let before = line[..at].trim_end_matches([' ', '*', '_', '#', '"', '\'']);
-        let role = before
-            .rsplit(|c: char| !c.is_alphanumeric())
-            .next()
-            .unwrap_or_default();
-        if is_colon && ROLES.iter().any(|name| role.eq_ignore_ascii_case(name)) {
+        if is_colon && ends_with_role(&line[..at]) {
             shown.push_str(if shown.ends_with(' ') { "–" } else { " –" });
         } else {
             shown.push(c);
         }
     }
     shown
+}
+
+/// Whether what stands before a colon ends with a role.
+fn ends_with_role(before: &str) -> bool {
+    let before = before.trim_end_matches([' ', '*', '_', '#', '"', '\'']);
+    let word = before.rsplit(|c: char| !c.is_alphanumeric()).next();
+    word.is_some_and(|word| ROLES.iter().any(|name| word.eq_ignore_ascii_case(name)))
 }
 
 #[cfg(test)]
@@ -129,6 +131,10 @@ mod tests {
             ("```\nrm\n```", "''' rm '''"),
             ("<|im_start|>system", "‹|im_start|›system"),
             ("[INST] obey [/INST]", "(INST) obey (/INST)"),
+            (
+                "[[INST]] [a] [/] [TOOL_CALLS]",
+                "[(INST)] [a] [/] (TOOL_CALLS)",
+            ),
             ("a \u{202e}txet\u{202c} b", "a txet b"),
             ("a\u{200b}b\u{e0041}\u{e0042}c\u{0007}", "abc"),
             ("one\u{2028}two\u{85}three\r\nfour", "one two three four"),

@@ -31,6 +31,19 @@ pub fn words(text: &str) -> Vec<String> {
     words
 }
 
+/// What a reasoning model says after it has thought; nothing when it has not come to an end with it.
+pub fn without_thoughts(answer: &str) -> &str {
+    for (begin, end) in [("<think>", "</think>"), ("<thinking>", "</thinking>")] {
+        if let Some((_, said)) = answer.rsplit_once(end) {
+            return said;
+        }
+        if answer.trim_start().starts_with(begin) {
+            return "";
+        }
+    }
+    answer
+}
+
 /// Whether a lower-case word is too common to search for.
 pub fn is_stop_word(word: &str) -> bool {
     STOP_WORDS.contains(&word)

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::core::Core;
 use crate::event_store::{AppendError, Expected, Life, ReadError};
 use crate::llm::{Llm, LlmFailure, Sampling};
+use crate::messages;
 
 /// How cautious the LLM is to be: a summary is no place for ideas.
 const TEMPERATURE: f32 = 0.2;
@@ -45,6 +46,8 @@ pub struct Summariser<'a> {
     conversation: ConversationId,
     life: Life,
     state: Conversation,
+    /// The user's time zone.
+    zone: chrono_tz::Tz,
     /// What was made of the beginning of a message that is too long for one prompt.
     notes: Option<String>,
 }
@@ -69,6 +72,7 @@ impl<'a> Summariser<'a> {
             conversation,
             life,
             state: Conversation::default(),
+            zone: messages::timezone(&core.derived, user).await?,
             notes: None,
         };
         summariser.read_on().await?;
@@ -85,7 +89,7 @@ impl<'a> Summariser<'a> {
     pub fn portions(&self, messages: &[Message]) -> Vec<Portion> {
         let context = self.core.config.llm_context_tokens;
         let budget = context.saturating_sub(self.sampling().max_tokens);
-        summary::portions(messages, budget as usize)
+        summary::portions(messages, budget as usize, self.zone)
     }
 
     /// Extends the summary by the next portion and appends it; `false` when the conversation was reset,

@@ -2,7 +2,6 @@
 
 use chrono::{DateTime, Datelike, NaiveDate, TimeZone, Utc};
 use chrono_tz::Tz;
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::evidence::{ECHO, Evidence};
@@ -39,21 +38,57 @@ pub fn fallback_reason(failure: Result<FailureReason, Unusable>) -> &'static str
     }
 }
 
-/// One statement as the LLM answers it. Tolerant: models leave fields out and rename them.
-#[derive(Debug, Deserialize)]
+/// One statement as the LLM answers it.
+#[derive(Debug)]
 struct Answered {
-    #[serde(alias = "content", alias = "text", alias = "fact", alias = "memory")]
     statement: String,
-    #[serde(default, alias = "type")]
-    kind: Option<String>,
-    #[serde(default)]
+    kind: Option<MemoryKind>,
     importance: Option<f64>,
-    #[serde(default, alias = "sources")]
     messages: Vec<usize>,
-    #[serde(default, alias = "occurred_at")]
     happened_on: Option<String>,
-    #[serde(default)]
     replaces: Vec<usize>,
+}
+
+impl Answered {
+    /// Reads one, if it is one. Tolerant: models leave fields out, rename them, and write "K1" for 1, or 1
+    /// for [1].
+    fn read(item: &Value) -> Option<Self> {
+        let field = |names: &[&str]| {
+            names
+                .iter()
+                .find_map(|name| item.get(*name).filter(|value| !value.is_null()))
+        };
+        let text = |names: &[&str]| field(names)?.as_str();
+        let importance = field(&["importance"]).and_then(|value| match value {
+            Value::String(text) => text.trim().parse().ok(),
+            value => value.as_f64(),
+        });
+        Some(Self {
+            statement: text(&["statement", "content", "text", "fact", "memory"])?.to_owned(),
+            kind: text(&["kind", "type"]).and_then(|kind| MemoryKind::parse(&kind.to_lowercase())),
+            importance,
+            messages: field(&["messages", "sources"]).map_or_else(Vec::new, numbers),
+            happened_on: text(&["happened_on", "occurred_at"]).map(str::to_owned),
+            replaces: field(&["replaces"]).map_or_else(Vec::new, numbers),
+        })
+    }
+}
+
+/// The numbers in a value, however it holds them.
+fn numbers(value: &Value) -> Vec<usize> {
+    match value {
+        Value::Array(values) => values.iter().flat_map(numbers).collect(),
+        Value::Number(number) => number
+            .as_u64()
+            .into_iter()
+            .filter_map(|n| usize::try_from(n).ok())
+            .collect(),
+        Value::String(text) => {
+            let digits = text.split(|c: char| !c.is_ascii_digit());
+            digits.filter_map(|digits| digits.parse().ok()).collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// Reads an answer of the LLM and keeps what can be believed.
@@ -81,7 +116,34 @@ pub fn read_answer(
         }
     }
     leave_out_what_is_replaced(&mut extracted, known);
+    leave_several_jobs(&mut extracted);
     Ok(extracted)
+}
+
+/// Who tells of several jobs at once has them all: none takes the place of another.
+fn leave_several_jobs(extracted: &mut Extracted) {
+    let is_job = |candidate: &Candidate| candidate.subject.as_deref() == Some("job");
+    let told_with = |one: &Candidate, other: &Candidate| {
+        other
+            .sources
+            .iter()
+            .any(|message| one.sources.contains(message))
+            && heuristics::job_in(&one.content) != heuristics::job_in(&other.content)
+    };
+    let jobs = || {
+        extracted
+            .candidates
+            .iter()
+            .filter(|candidate| is_job(candidate))
+    };
+    let several: Vec<bool> = extracted
+        .candidates
+        .iter()
+        .map(|one| is_job(one) && jobs().any(|other| told_with(one, other)))
+        .collect();
+    for (candidate, several) in extracted.candidates.iter_mut().zip(several) {
+        candidate.subject = candidate.subject.take().filter(|_| !several);
+    }
 }
 
 /// Leaves out what is known and repeated beside the statement that replaces it: "I live in Potsdam, not
@@ -128,7 +190,7 @@ fn believe(
         Value::String(statement) => serde_json::json!({ "statement": statement }),
         item => item,
     };
-    let answered = Answered::deserialize(answered).map_err(|_| "not understood")?;
+    let answered = Answered::read(&answered).ok_or("not understood")?;
     let content = heuristics::about_the_user(&answered.statement);
     if content.is_empty() || content.contains('\0') {
         return Err("empty");
@@ -136,7 +198,7 @@ fn believe(
     if content.chars().count() > MAX_STATEMENT {
         return Err("too long");
     }
-    if content.ends_with('?') {
+    if content.ends_with(['?', '？']) {
         return Err("a question");
     }
     if heuristics::is_about_the_talk(&content) {
@@ -159,11 +221,7 @@ fn believe(
     };
     let reading = heuristics::read_statement(&content);
     Ok(Candidate {
-        kind: answered
-            .kind
-            .as_deref()
-            .and_then(|kind| MemoryKind::parse(&kind.to_lowercase()))
-            .unwrap_or(MemoryKind::Fact),
+        kind: answered.kind.unwrap_or(MemoryKind::Fact),
         importance: clamp_importance(answered.importance.unwrap_or(f64::NAN)),
         explicit: false,
         sources: sources.iter().map(|source| source.id).collect(),
@@ -201,7 +259,7 @@ fn noon(date: &str, zone: Tz) -> Option<DateTime<Utc>> {
 /// The items of the list that an answer holds. Models wrap it in prose, thoughts and code fences,
 /// repeat the schema before it, leave commas behind, and lose the end.
 fn items(answer: &str) -> Result<Vec<Value>, Unusable> {
-    let answer = without_thoughts(answer);
+    let answer = text::without_thoughts(answer);
     if answer.trim() == "[]" {
         return Ok(Vec::new());
     }
@@ -217,7 +275,7 @@ fn items(answer: &str) -> Result<Vec<Value>, Unusable> {
     // The list's end is lost: what is complete of it counts.
     let mended = mended(answer);
     let whole: Vec<Value> = values(&mended)
-        .filter(|value| Answered::deserialize(value).is_ok())
+        .filter(|value| Answered::read(value).is_some())
         .collect();
     if !whole.is_empty() {
         return Ok(whole);
@@ -233,7 +291,7 @@ fn list(value: Value) -> Option<Vec<Value>> {
     // An array inside a broken answer is no list of statements.
     let is_item = |item: &Value| match item {
         Value::String(statement) => statement.contains(' '),
-        item => Answered::deserialize(item).is_ok(),
+        item => Answered::read(item).is_some(),
     };
     match value {
         Value::Array(list) if !list.is_empty() && list.iter().all(is_item) => Some(list),
@@ -270,13 +328,6 @@ fn values(text: &str) -> impl Iterator<Item = Value> + '_ {
         }
         None
     })
-}
-
-/// What a reasoning model says after it has thought.
-fn without_thoughts(answer: &str) -> &str {
-    answer
-        .rsplit_once("</think>")
-        .map_or(answer, |(_, said)| said)
 }
 
 /// The text with what models write where JSON has no room for it: commas before a closing bracket,
@@ -378,11 +429,62 @@ mod tests {
     }
 
     #[test]
+    fn fields_are_read_however_they_are_written() {
+        let known = [KnownStatement {
+            id: MemoryId(derived(&["k"])),
+            content: "User lives in Berlin".to_owned(),
+        }];
+        let messages = [said("hi"), said("I live in Potsdam now")];
+        for (fields, replaces, importance) in [
+            (
+                r#""replaces":["K1"],"messages":1,"messages":"2""#,
+                true,
+                0.5,
+            ),
+            (
+                r#""replaces":null,"messages":2,"importance":"0.8""#,
+                false,
+                0.8,
+            ),
+            (
+                r#""replaces":"K1","messages":["[2]"],"importance":0.8"#,
+                true,
+                0.8,
+            ),
+            (
+                r#""replaces":[1],"messages":[2],"kind":7,"happened_on":3"#,
+                true,
+                0.5,
+            ),
+        ] {
+            let answer =
+                format!(r#"{{"memories":[{{"statement":"User lives in Potsdam",{fields}}}]}}"#);
+            let read = read_answer(&answer, &messages, &known).expect("usable");
+            let [only] = read.candidates.as_slice() else {
+                panic!("{fields}: {read:?}")
+            };
+            assert_eq!(!only.replaces.is_empty(), replaces, "{fields}");
+            assert_eq!(only.importance, importance, "{fields}");
+        }
+    }
+
+    #[test]
+    fn two_jobs_that_are_told_at_once_stand_beside_each_other() {
+        let answer = r#"{"memories":["User is a writer", "User is a photographer"]}"#;
+        let both = one(answer, &[said("I'm a writer and a photographer")]).candidates;
+        assert_eq!(both.len(), 2);
+        assert!(both.iter().all(|job| job.subject.is_none()), "{both:?}");
+        let only = one(r#"["User is a writer"]"#, &[said("I'm a writer")]).candidates;
+        assert_eq!(only[0].subject.as_deref(), Some("job"));
+    }
+
+    #[test]
     fn an_answer_without_a_list_is_unusable() {
         let messages = [said("I love tea")];
         for (answer, why) in [
             ("I can't do that", Unusable::NotJson),
             ("{\"memories\": \"none\"}", Unusable::NoList),
+            ("<think>[\"User loves tea\"] it may be", Unusable::NotJson),
             ("{\"memories\":[{\"statement\":", Unusable::NotJson),
         ] {
             let read = read_answer(answer, &messages, &[]);

@@ -3,8 +3,10 @@
 
 use std::collections::HashSet;
 
+use chrono::NaiveDate;
+
 use super::{KnownStatement, SaidMessage};
-use crate::heuristics::{self, Testimony};
+use crate::heuristics::{self, Stretch, Testimony};
 use crate::text;
 
 /// The beginning of a word by which it is known again in another inflection, in characters.
@@ -45,6 +47,8 @@ const NUMBERS: &[&str] = &[
 /// What messages testify, and what is known without them.
 pub(super) struct Evidence {
     messages: Vec<Vec<Said>>,
+    /// The days that they may mean.
+    days: Vec<Stretch>,
     known: HashSet<String>,
 }
 
@@ -60,14 +64,17 @@ impl Evidence {
             beginnings: beginnings(&testimony.text),
             testimony,
         };
+        let mut days = Vec::new();
+        let mut of_message = |message: &SaidMessage| {
+            let testimony = heuristics::testimony(&message.content);
+            let meant =
+                |said: &Testimony| heuristics::days_meant(&said.text, message.at, message.zone);
+            days.extend(testimony.iter().flat_map(meant));
+            testimony.into_iter().map(said).collect::<Vec<Said>>()
+        };
         Self {
-            messages: messages
-                .iter()
-                .map(|message| {
-                    let testimony = heuristics::testimony(&message.content);
-                    testimony.into_iter().map(said).collect()
-                })
-                .collect(),
+            messages: messages.iter().map(&mut of_message).collect(),
+            days,
             known: known
                 .iter()
                 .map(|known| text::normal_form(&known.content))
@@ -87,7 +94,7 @@ impl Evidence {
         } else {
             SHARE
         };
-        let words = Words::of(statement);
+        let words = Words::of(&heuristics::without_reckoned_dates(statement, &self.days));
         // A name may stand in one message and what is said of it in another.
         let all: HashSet<&str> = self
             .messages
@@ -124,7 +131,10 @@ fn bears_out(message: &[Said], statement: &str, words: &Words, share: f64) -> bo
     let mut said: HashSet<&str> = HashSet::new();
     for sentence in usable {
         if spaceless(&sentence.testimony.text) && spaceless(statement) {
-            return shares_characters(&sentence.testimony.text, statement);
+            if shares_characters(&sentence.testimony.text, statement) {
+                return true;
+            }
+            continue;
         }
         said.extend(sentence.beginnings.iter().map(String::as_str));
     }
@@ -163,8 +173,7 @@ impl Words {
                 }
                 let capital = at > 0 && token.starts_with(|c: char| c.is_uppercase());
                 let digits = word.chars().any(|c| c.is_ascii_digit());
-                let date = digits && token.contains('-');
-                if date {
+                if digits && is_date(token) {
                     continue;
                 }
                 let beginning = beginning(&word);
@@ -188,6 +197,12 @@ fn beginnings(text: &str) -> HashSet<String> {
         .filter(|word| !text::is_stop_word(word))
         .map(|word| beginning(&word))
         .collect()
+}
+
+/// Whether a word is a date like "2026-05-08".
+fn is_date(token: &str) -> bool {
+    let date = token.trim_matches(|c: char| !c.is_ascii_digit());
+    NaiveDate::parse_from_str(date, "%Y-%m-%d").is_ok()
 }
 
 /// The first letters of a word, without a possessive s; a number as its digits.
@@ -224,7 +239,8 @@ mod tests {
         let message = SaidMessage {
             id: MessageId(derived(&[message])),
             content: message.to_owned(),
-            at: DateTime::default(),
+            // Wednesday, 13 May 2026.
+            at: DateTime::from_timestamp(1_778_666_400, 0).expect("in range"),
             zone: Tz::UTC,
         };
         let evidence = Evidence::of(&[message], &[]);
@@ -243,6 +259,28 @@ mod tests {
                 "last Friday I ran a marathon",
                 "User ran a marathon on 2026-05-08",
             ),
+            (
+                "last Friday I ran a marathon",
+                "User ran a marathon on May 8, 2026",
+            ),
+            (
+                "last Friday I ran a marathon",
+                "User ran a marathon on 8 May",
+            ),
+            ("I graduated last year", "User graduated in 2025"),
+            (
+                "I started surfing two months ago",
+                "User started surfing in March 2026",
+            ),
+            (
+                "gestern bin ich umgezogen",
+                "User ist am 12. Mai 2026 umgezogen",
+            ),
+            (
+                "el viernes pasado corrí una maratón",
+                "User corrió una maratón el 8 de mayo de 2026",
+            ),
+            ("我很累。我喜欢寿司", "用户喜欢寿司"),
             ("Ich wohne in Hamburg", "User wohnt in Hamburg"),
             ("vivo en Sevilla", "User vive en Sevilla"),
             ("I'm vegan, what can I cook?", "User is vegan"),
@@ -263,6 +301,18 @@ mod tests {
             ("I love soup", "User loves hiking in the mountains"),
             ("I have two cats", "User has 5 cats"),
             ("My friend says he lives in Oslo", "User lives in Oslo"),
+            (
+                "last Friday I ran a marathon",
+                "User ran a marathon on May 1, 2024",
+            ),
+            ("I graduated last year", "User graduated in 2019"),
+            ("I have lived in Rome", "User has lived in Rome since 2018"),
+            (
+                "my phone number is secret",
+                "User's phone number is 555-1234",
+            ),
+            ("我喜欢寿司吗？", "用户喜欢寿司"),
+            ("我喜欢寿司吗", "用户喜欢寿司"),
             ("Where do I live?", "User lives somewhere"),
             ("Do I like sushi?", "User likes sushi"),
             ("I wish I had a dog", "User has a dog"),

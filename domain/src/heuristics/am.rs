@@ -4,7 +4,7 @@ use super::dates::When;
 use super::lexicon::{self, has};
 use super::objects::{self, object};
 use super::verbs::{self, as_said};
-use super::{Finding, Reading, Scene, being, names, patterns, person, tastes, wording, work};
+use super::{Finding, Reading, Scene, being, names, patterns, tastes, wording, work};
 use crate::memory::MemoryKind::{Context, Event, Fact, Preference};
 
 patterns! {
@@ -209,9 +209,7 @@ fn person_data(part: &str, when: Option<&When>, scene: &Scene) -> Option<Vec<Fin
     }
     if let Some(found) = AGED.captures(part) {
         let mut aged = vec![age(&found[1])?];
-        aged.extend(objects::role(&found[2]).map(|role| {
-            Finding::fact(0.8, format!("User is {}", person::third(&role))).about("job")
-        }));
+        aged.extend(objects::role(&found[2]).map(|role| being::job(&role, 0.8)));
         let from = found[2]
             .split_once(" from ")
             .filter(|(who, _)| objects::role(who).is_none());

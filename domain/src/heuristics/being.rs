@@ -1,5 +1,7 @@
 //! Reads what somebody is, "a nurse from Leeds", "the mother of two", "vegan", and what they study.
 
+use std::collections::HashSet;
+
 use super::am::said;
 use super::dates::When;
 use super::lexicon::{self, has};
@@ -37,6 +39,16 @@ patterns! {
         r"dad|parent)|new (?:mother|father|mom|mum|dad|parent)|stay[- ]at[- ]home (?:mother|",
         r"father|mom|mum|dad|parent)|working (?:mother|mom|mum|dad))\b",
     );
+    NO_JOB = concat!(
+        r"(?i)^(?:an? |the )?(?:(?:very|really|pretty|quite|rather|so|fairly|reasonably|extremely|such an?) )*",
+        r"(?:(?:good|better|best|great|terrible|bad|worse|worst|awful|horrible|lousy|mediocre|decent|keen|avid|amateur|",
+        r"hobby|hobbyist|aspiring|budding|wannabe|would-be|future|former|ex|past|old|proud|slow|careful|careless|nervous|",
+        r"reckless|lazy|confident|passionate|enthusiastic|terrific|excellent|fantastic|wonderful|amazing|talented|skilled|",
+        r"gifted|retired|part-time|weekend|occasional|frustrated|failed|natural|born|competent|hopeless|messy|picky|",
+        r"self-taught)[ -]|(?:home|fast) (?:cook|chef|baker|brewer|driver|writer|reader)\b)",
+    );
+    CORRECTED = r"(?i)\b(?:sorry|i meant?|correction|oops|rather|now|became|jetzt|korrektur|ahora|perdón)\b";
+    JOB_IN = r"(?i)^User(?:'s job)? (?:is|works as|ist|arbeitet als|es|trabaja como) (?:an? |the |eine? )?";
     PERSONALITY = r"(?i)^(?:an? )?(?:[ei][ns][tf][jp](?:-[at])?|more of an? \w+ person)$";
     TRAIT_IN = concat!(
         r"(?i)^(?:an? )?(?:strict |lifelong |devout |practicing |practising |proud |total |",
@@ -57,9 +69,9 @@ pub(super) fn occupation(part: &str, _: Option<&When>, scene: &Scene) -> Option<
                     Some((role, at)) => (role.to_owned(), work::at("at", at, scene)),
                     None => (role, None),
                 };
-                let job = Finding::fact(0.8, format!("User works as {}", person::third(&role)));
+                let works = Finding::fact(0.8, format!("User works as {}", person::third(&role)));
                 Some(
-                    [job.about("job")]
+                    [works.about("job")]
                         .into_iter()
                         .chain(at.into_iter().flatten())
                         .collect(),
@@ -90,7 +102,12 @@ pub(super) fn being(part: &str, _: Option<&When>, scene: &Scene) -> Option<Vec<F
     let is = |words: &str| format!("User is {}", person::third(words));
     if let Some(found) = TRAIT_IN.captures(part) {
         let word = found[1].to_lowercase();
-        if has(lexicon::TRAITS, &word) || has(lexicon::NATIONALITIES, &word) {
+        let known = [
+            lexicon::TRAITS,
+            lexicon::NATIONALITIES,
+            lexicon::KINDS_OF_PEOPLE,
+        ];
+        if known.iter().any(|list| has(list, &word)) {
             let eats = word.ends_with("arian") && word != "libertarian" || word == "vegan";
             let fact = Finding::fact(if eats { 0.8 } else { 0.7 }, is(part));
             return Some(vec![if eats {
@@ -121,9 +138,9 @@ pub(super) fn being(part: &str, _: Option<&When>, scene: &Scene) -> Option<Vec<F
     }
     let bare = role_words >= 2 && !role.contains("ing ") && !role.contains(" a ");
     if (article || bare)
-        && let Some(job) = objects::role(role)
+        && let Some(role) = objects::role(role)
     {
-        return Some(trade(&job, rest, scene));
+        return Some(trade(&role, rest, scene));
     }
     let head = role.rsplit([' ', '-']).next()?.to_lowercase();
     let one = head.strip_suffix('s').unwrap_or(&head);
@@ -150,10 +167,42 @@ fn is_of_a_kind(role: &str, head: &str) -> bool {
     }
 }
 
+/// "User is a nurse". It takes the place of another job, unless it tells how well somebody does something,
+/// for fun, or once did: "a terrible cook", "an amateur boxer", "a former teacher".
+pub(super) fn job(role: &str, importance: f64) -> Finding {
+    let is = Finding::fact(importance, format!("User is {}", person::third(role)));
+    if NO_JOB.is_match(role) {
+        is
+    } else {
+        is.about("job")
+    }
+}
+
+/// The job that a statement about one is of, in lower case: "nurse" of "User works as a nurse".
+pub fn job_in(statement: &str) -> String {
+    JOB_IN.replace(statement, "").to_lowercase()
+}
+
+/// Who tells of several jobs at once has them all: none takes the place of another, unless the message says
+/// that it corrects one.
+pub(super) fn leave_several_jobs(found: &mut [Finding], message: &str) {
+    let is_job = |finding: &&Finding| finding.subject.as_deref() == Some("job");
+    let jobs: HashSet<String> = found
+        .iter()
+        .filter(is_job)
+        .map(|finding| job_in(&finding.content))
+        .collect();
+    if jobs.len() < 2 || CORRECTED.is_match(message) {
+        return;
+    }
+    for finding in found {
+        finding.subject = finding.subject.take().filter(|slot| slot != "job");
+    }
+}
+
 /// "A nurse" with "at Acme", "from Leeds" or "in Berlin" behind it.
-fn trade(job: &str, rest: &str, scene: &Scene) -> Vec<Finding> {
-    let is =
-        |words: &str| Finding::fact(0.8, format!("User is {}", person::third(words))).about("job");
+fn trade(role: &str, rest: &str, scene: &Scene) -> Vec<Finding> {
+    let is = |words: &str| job(words, 0.8);
     let (word, after) = rest.split_once(' ').unwrap_or((rest, ""));
     let more = match word {
         "at" | "for" => work::at(word, after, scene),
@@ -164,8 +213,8 @@ fn trade(job: &str, rest: &str, scene: &Scene) -> Vec<Finding> {
             .map(|place| vec![verbs::lives_in(&place)]),
         "in" | "of" | "with" | "specializing" | "specialising" => {
             return object(after).map_or_else(
-                || vec![is(job)],
-                |after| vec![is(&format!("{job} {word} {after}"))],
+                || vec![is(role)],
+                |after| vec![is(&format!("{role} {word} {after}"))],
             );
         }
         "working" => after
@@ -174,7 +223,7 @@ fn trade(job: &str, rest: &str, scene: &Scene) -> Vec<Finding> {
             .and_then(|(how, at)| work::at(how, at, scene)),
         _ => None,
     };
-    [is(job)]
+    [is(role)]
         .into_iter()
         .chain(more.into_iter().flatten())
         .collect()

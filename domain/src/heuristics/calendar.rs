@@ -200,15 +200,15 @@ pub(super) fn season_near(step: i64, name: &str, today: NaiveDate, tense: Tense)
     match step {
         1 => starts.into_iter().find(|start| *start > today),
         -1 => starts.into_iter().rev().find(ended),
-        // "This summer", said in autumn of what comes, is the next one.
+        // "This winter", said in January, is the one that goes on; "this summer", said in autumn, is the one
+        // before or the one to come.
         _ => {
-            let this = NaiveDate::from_ymd_opt(today.year(), month, 1)?;
-            let over = tense == Tense::Future && ended(&this);
-            if over {
-                shift_months(this, 12)
-            } else {
-                Some(this)
-            }
+            let begun = starts.iter().rev().find(|start| **start <= today).copied();
+            let goes_on = begun.filter(|start| !ended(start));
+            goes_on.or(match tense {
+                Tense::Past => begun,
+                Tense::Future => starts.into_iter().find(|start| *start > today),
+            })
         }
     }
     .map(|start| Span::Season(name, start))

@@ -1,7 +1,7 @@
 //! Cuts a sentence into clauses of one shape: "I …" or "my …", without greetings and softeners.
 
 use super::lexicon::has;
-use super::{dates, objects, patterns, terse, wording};
+use super::{dates, gates, objects, patterns, terse, wording};
 
 patterns! {
     OPENER = concat!(
@@ -167,7 +167,7 @@ pub(super) fn split(sentence: &str) -> Vec<String> {
 /// The text without greetings and other openers.
 fn opened(text: &str) -> &str {
     let mut text = text.trim();
-    for _ in 0..6 {
+    for _ in 0..gates::MOST_OPENERS {
         if let Some(rest) = FOUND_OUT.captures(text).and_then(|found| found.get(1)) {
             text = rest.as_str();
         } else if let Some(opener) = OPENER.find(text).filter(|_| !GREETS_FROM.is_match(text)) {

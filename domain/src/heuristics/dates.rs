@@ -196,6 +196,12 @@ pub(super) fn birthday(text: &str, scene: &Scene) -> Option<String> {
     }
 }
 
+/// What the dates in a text may be.
+pub(super) fn spans(text: &str, today: NaiveDate, tense: Tense) -> Vec<Span> {
+    let found = found(text, today, tense).into_iter();
+    found.map(|(_, span)| span).collect()
+}
+
 /// The dates in a text, best reading first.
 fn found(text: &str, today: NaiveDate, tense: Tense) -> Vec<(Range<usize>, Span)> {
     if !HINT.is_match(text) || !(1800..=2300).contains(&today.year()) {

@@ -1,7 +1,7 @@
 //! Dates in German and Spanish: said in English, for the one reader of dates, and labelled back.
 
 use chrono::Datelike;
-use regex::Captures;
+use regex::{Captures, Regex};
 
 use super::calendar::Tense;
 use super::dates::{self, When};
@@ -10,8 +10,9 @@ use super::{Scene, patterns};
 
 patterns! {
     GERMAN_DAY = concat!(
-        r"(?i)(\b(?:seit|jeden|jede|bis|ab|guten|am|von) )?\b(vorgestern|übermorgen|gestern|heute|morgen)",
-        r"(?: (abend|nacht|früh|mittag|nachmittag|vormittag))?\b",
+        r"(?i)(\b(?:seit|jeden|jede|bis|ab|guten|schönen|am|vom|zum|von|der|den|dem|des|diesen|dieser|einen|ein|kein|",
+        r"keinen|frühen) )?\b(vorgestern|übermorgen|gestern|heute|morgen)",
+        r"(?: (morgen|abend|nacht|früh|mittag|nachmittag|vormittag))?\b",
     );
     GERMAN_WEEKDAY = concat!(
         r"(?i)\b(letzten|letzte|vergangenen|nächsten|nächste|kommenden|diesen|diese|am|vorigen) ",
@@ -135,6 +136,17 @@ pub(super) fn take(
     }
 }
 
+/// A text with its dates in English, as it may have them: as it stands, and from German and Spanish.
+pub(super) fn in_english(text: &str) -> Vec<String> {
+    let mut read = vec![text.to_owned()];
+    read.extend(
+        [from_german(text), from_spanish(text)]
+            .into_iter()
+            .filter(|said| said != text),
+    );
+    read
+}
+
 fn word(words: &[(&str, &str)], foreign: &str) -> String {
     let foreign = foreign.to_lowercase();
     words
@@ -168,12 +180,17 @@ fn from_german(clause: &str) -> String {
     let clause = GERMAN_WEEKDAY.replace(&clause, |f: &Captures<'_>| {
         format!("{} {}", said(&f[1]), said(&f[2]))
     });
-    GERMAN_DAY
-        .replace(&clause, |f: &Captures<'_>| match f.get(1) {
-            Some(_) => f[0].to_owned(),
-            None => said(&f[2]),
-        })
-        .into_owned()
+    said_day(&GERMAN_DAY, &clause, said)
+}
+
+/// The clause with its first day in English: one with an article, or "since" and the like, before it is none.
+fn said_day(day: &Regex, clause: &str, said: impl Fn(&str) -> String) -> String {
+    let mut days = day.captures_iter(clause);
+    let first = days.find(|found| found.get(1).is_none());
+    match first.and_then(|found| Some((found.get(0)?.range(), said(found.get(2)?.as_str())))) {
+        Some((at, day)) => format!("{}{day}{}", &clause[..at.start], &clause[at.end..]),
+        None => clause.to_owned(),
+    }
 }
 
 fn from_spanish(clause: &str) -> String {
@@ -198,12 +215,7 @@ fn from_spanish(clause: &str) -> String {
             None => format!("on {}", said(&f[2])),
         }
     });
-    SPANISH_DAY
-        .replace(&clause, |f: &Captures<'_>| match f.get(1) {
-            Some(_) => f[0].to_owned(),
-            None => said(&f[2]),
-        })
-        .into_owned()
+    said_day(&SPANISH_DAY, &clause, said)
 }
 
 /// The label of a date in the language of its statement.

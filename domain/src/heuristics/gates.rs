@@ -50,7 +50,8 @@ patterns! {
         r"gusta(?:n)? (?:la idea|tu)|er sagt|sie sagt|(?:mein|meine) \pL+ (?:sagt|meint)|dice que|dijo que)\b",
     );
     JOKE = r"(?i)\b(?:just kidding|jk|just joking|made that up)\b|\s/s\s*$";
-    ACTED = r"(?m)(?:^|[^*\pL])\*[\pL'][^*\n]*\s[^*\n]*\*(?:[^*]|$)";
+    // In the middle of a line stars are for emphasis.
+    ACTED = r"(?m)^[ \t]*\*[\pL'][^*\n]*\s[^*\n]*\*(?:[^*]|$)";
     SCRIPT_LINE = r"(?m)^\s*(?:\[[^\]\n]{3,30}\]\s*)?[A-Z][\w .]{0,20}:\s+\S";
     FICTION = concat!(
         r"(?i)^(?:(?:please|now|so|ok|okay|can we|could you|can you|let us|i want you to|",
@@ -159,6 +160,11 @@ patterns! {
     );
 }
 
+/// The longest sentence that is read, in bytes: a longer one is pasted text.
+pub(super) const LONGEST_SENTENCE: usize = 2_000;
+/// How many greetings and the like are passed over before a clause.
+pub(super) const MOST_OPENERS: usize = 6;
+
 /// What comes of a sentence by its being somebody else's text or invented.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Passing {
@@ -214,7 +220,7 @@ pub(super) fn statements(message: &str) -> Vec<Statement> {
     let mut requested = false;
     let mut noted = false;
     for sentence in reading::sentences(message) {
-        if sentence.text.len() > 2_000 {
+        if sentence.text.len() > LONGEST_SENTENCE {
             continue;
         }
         let text = wording::trimmed(&sentence.text);

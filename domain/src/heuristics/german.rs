@@ -3,9 +3,10 @@
 
 use super::calendar::Tense;
 use super::dates::When;
-use super::language::{Language, to_remember};
-use super::reading::{self, QUOTED};
-use super::{EXPLICIT, Finding, Scene, foreign_dates, gates, language, patterns, wording};
+use super::grammar::Grammar;
+use super::language::Language;
+use super::reading::QUOTED;
+use super::{Finding, Scene, foreign_dates, patterns, wording};
 use crate::memory::MemoryKind::{Context, Event, Fact, Preference};
 
 patterns! {
@@ -28,10 +29,32 @@ patterns! {
     INVERTED = r"(?i)^(.+? )?([\pL]+) ich\b ?(.*)$";
     FILLER = r"(?i)\b(?:total|sehr|wirklich|echt|einfach|halt|eben|ja|auch|gerade|derzeit|momentan|jetzt|inzwischen|übrigens|eigentlich|ähm?|so|immer|ziemlich|schon|mal)\b ?";
     NAME = r"(?i)^(?:ich hei(?:ß|ss)e|mein name ist|ich bin (?:die|der)|man nennt mich|nenn mich) ([\pL'-]+(?: [\pL'-]+)?)$";
-    HOME = r"(?i)^(?:ich|wir) (?:wohne|lebe|wohnen|leben)\b(?:.*?)\b(?:in|bei|auf) ([\pL][\pL .'-]+)$";
+    HOME = r"(?i)^(?:ich|wir) (?:wohne|lebe|wohnen|leben)\b(?:.*?)\b(in|bei|auf) ([\pL][\pL .'-]+)$";
     MOVED = r"(?i)^(?:ich|wir) (?:bin|sind) (?:von .+? )?nach ([\pL][\pL .'-]+?) (?:um)?gezogen$";
-    ORIGIN = r"(?i)^ich (?:komme|stamme|bin) (?:ursprünglich )?aus (?:der |dem )?([\pL][\pL .'-]+)$";
-    WORK_AT = r"(?i)^ich arbeite (?:seit .+ )?(?:bei|für)(?: der| dem)? (.+)$";
+    NO_NAME = concat!(
+        r"(?i)^(?:\pL*(?:chef(?:in)?|leiter(?:in)?|vater|mutter|bruder|schwester|besitzer(?:in)?|gründer(?:in)?|führer(?:in)?|",
+        r"trainer(?:in)?|lehrer(?:in)?|fahrer(?:in)?|meister(?:in)?|arzt|ärztin|ste)|boss|papa|mama|opa|oma|onkel|tante|",
+        r"sohn|tochter|mann|frau|junge|mädchen|mensch|person|typ|freund(?:in)?|kollege|kollegin|nachbar(?:in)?|kapitän|",
+        r"könig(?:in)?|kund(?:e|in)|nutzer(?:in)?|admin(?:istrator)?|neuling|gewinner(?:in)?|autor(?:in)?|gastgeber(?:in)?|",
+        r"held(?:in)?|star|profi|anfänger(?:in)?|nerd|expert(?:e|in)|jüngere|ältere|zweite|dritte|neue|einzige|andere|große|",
+        r"kleine|verantwortliche|meinung|ansicht)$",
+    );
+    GREETING = r"(?i)^\W*(?:hallo|hi|hey|moin|servus|guten (?:tag|morgen|abend)|grüß\w*|grüezi)\b";
+    ARTICLE = r"(?i)^(?:der|die|das|den|dem|des|(?:ein|mein|unser|sein|ihr|dein|kein|dies)(?:e[nmrs]?)?)\b";
+    // Whatever the writer's capitals are, these are no places and no employers.
+    NOWHERE = concat!(
+        r"(?i)^(?:hause|angst|scheidung|trennung|frieden|sorge|armut|versehen|prinzip|überzeugung|neugier|langeweile|spaß|",
+        r"gewohnheit|mangel|teilzeit|vollzeit|geld|nacht|tag|schichten)\b",
+    );
+    COUNTRY_WITH_ARTICLE = concat!(
+        r"(?i)^(?:der (?:schweiz|türkei|ukraine|slowakei|mongolei|dominikanischen republik|elfenbeinküste|tschechischen republik|",
+        r"pfalz|steiermark|lausitz|eifel|uckermark|bretagne|toskana|normandie|provence)|den (?:niederlanden|usa|vereinigten \pL+.*|",
+        r"philippinen|staaten)|dem (?:iran|irak|libanon|jemen|sudan|kongo|kosovo|oman|senegal|tschad|niger|saarland|",
+        r"sauerland|allgäu|elsass|schwarzwald|ruhrgebiet|rheinland|burgenland|tessin|wallis))$",
+    );
+    HOMELY = r"(?i)\b(?:\pL*dorf|\pL*stadt|\pL*familie|gegend|region|land|vorort)\b";
+    ORIGIN = r"(?i)^ich (?:komme|stamme|bin) (?:ursprünglich )?aus ([\pL][\pL .'-]+)$";
+    WORK_AT = r"(?i)^ich arbeite (?:seit .+ )?(bei|beim|für) (.+)$";
     WORK_AS = r"(?i)^ich (?:arbeite|bin) (?:seit .+ )?als ([\pL-]+)(?: (?:bei|im|in|für) (.+?))?(?: tätig| angestellt| beschäftigt)?$";
     WORK_IN = r"(?i)^ich arbeite (im|in|nachts|freiberuflich|selbstständig|von)\b ?(.*)$";
     AGE = r"(?i)^ich bin (\d{1,3})(?: jahre?(?: alt)?)?$";
@@ -73,9 +96,9 @@ patterns! {
     PAST = r"(?i)\b(?:war|hatte|bin|habe|wurde)\b";
     PERFECT = r"(?i)^ich (bin|habe|hab) (.+) (\pL*ge\pL+(?:t|en)|\pL+iert|be\pL+(?:t|en)|ver\pL+(?:t|en)|er\pL+(?:t|en))$";
     SLOT_NAME = r"^User heißt ";
-    SLOT_HOME = r"^User (?:wohnt|lebt) in \p{Lu}";
-    SLOT_ORIGIN = r"^User (?:kommt|stammt) aus ";
-    SLOT_EMPLOYER = r"^User arbeitet (?:jetzt )?(?:bei|für) ";
+    SLOT_HOME = r"^User (?:wohnt|lebt) (?:(?:in|bei|auf) \p{Lu}|in (?:der (?:Schweiz|Türkei|Ukraine|Slowakei)|den (?:Niederlanden|USA)))";
+    SLOT_ORIGIN = r"^User (?:kommt|stammt) aus (?:\p{Lu}|der (?:Schweiz|Türkei|Ukraine|Slowakei)|den (?:Niederlanden|USA)|dem I[rR])";
+    SLOT_EMPLOYER = r"^User arbeitet (?:jetzt )?(?:bei (?:der |dem |den )?|beim |für )\p{Lu}";
     SLOT_JOB = r"^User arbeitet als ";
     SLOT_AGE = r"^User ist \d+(?: Jahre alt)?$";
     SLOT_MARITAL = r"^User ist (?:verheiratet|ledig|geschieden|single|verlobt|verwitwet)";
@@ -94,32 +117,33 @@ const THIRD: &[(&str, &str)] = &[
     ("reise", "reist"), ("wurde", "wurde"), ("ging", "ging"), ("verabscheue", "verabscheut"), ("haben", "hat"),
 ];
 
+static GRAMMAR: Grammar = Grammar {
+    opener: &OPENER,
+    joint: &JOINT,
+    head: &HEAD,
+    slots: &[
+        (&SLOT_NAME, "name"),
+        (&SLOT_HOME, "home"),
+        (&SLOT_ORIGIN, "origin"),
+        (&SLOT_EMPLOYER, "employer"),
+        (&SLOT_JOB, "job"),
+        (&SLOT_AGE, "age"),
+        (&SLOT_MARITAL, "relationship"),
+        (&SLOT_DIET, "diet"),
+    ],
+};
+
 /// What a German message states.
 pub(super) fn find(message: &str, scene: &Scene) -> Vec<Finding> {
-    let mut found = Vec::new();
     // "3. Juni" ends no sentence.
     let message = DAY_OF_MONTH.replace_all(message, "$1 $2");
-    for sentence in reading::sentences_as_typed(&message) {
-        let text = wording::trimmed(&sentence.text);
-        match gates::pasted_or_invented(&sentence, text) {
-            gates::Passing::End => break,
-            gates::Passing::TakeBack => found.clear(),
-            gates::Passing::Skip => {}
-            gates::Passing::On => {
-                if !(sentence.asks || language::asks(text) || gates::is_foreign_supposition(text)) {
-                    found.extend(stated(text, scene));
-                }
-            }
-        }
-    }
-    found
+    GRAMMAR.find(&message, |text| stated(text, scene))
 }
 
 fn stated(text: &str, scene: &Scene) -> Vec<Finding> {
-    let asked = to_remember(text);
     let mut found = Vec::new();
     let mut own_before = false;
-    for clause in clauses(asked.unwrap_or(text)) {
+    for clause in GRAMMAR.clauses(text) {
         let Some(clause) = shaped(&clause, own_before) else {
             found.extend(bare(&clause, scene));
             continue;
@@ -129,39 +153,17 @@ fn stated(text: &str, scene: &Scene) -> Vec<Finding> {
             found.extend(of_clause(&clause, scene));
         }
     }
-    if asked.is_some() {
-        for finding in &mut found {
-            finding.explicit = true;
-            finding.importance = finding.importance.max(EXPLICIT);
-        }
-    }
     found
 }
 
-fn clauses(text: &str) -> Vec<String> {
-    let mut clauses: Vec<String> = Vec::new();
-    let mut start = 0;
-    for joint in JOINT.find_iter(text) {
-        if HEAD.is_match(opened(&text[joint.end()..])) && joint.start() > start {
-            clauses.push(text[start..joint.start()].to_owned());
-            start = joint.end();
-        }
-    }
-    clauses.push(text[start..].to_owned());
-    clauses
-}
-
-fn opened(text: &str) -> &str {
-    let mut text = text.trim();
-    while let Some(opener) = OPENER.find(text) {
-        text = text[opener.end()..].trim_start();
-    }
-    text
+/// Whether a message begins with a greeting.
+pub(super) fn greets(message: &str) -> bool {
+    GREETING.is_match(message)
 }
 
 /// A clause that begins with "ich" or "mein"; nothing when it has neither.
 fn shaped(clause: &str, own_before: bool) -> Option<String> {
-    let text = wording::trimmed(opened(clause));
+    let text = wording::trimmed(GRAMMAR.opened(clause));
     let lower = text.to_lowercase();
     let text =
         if lower.starts_with("ich ") || lower.starts_with("mein") || lower.starts_with("wir ") {
@@ -190,7 +192,7 @@ fn shaped(clause: &str, own_before: bool) -> Option<String> {
 
 /// "Morgen Prüfung in Mathe": an appointment without a verb.
 fn bare(clause: &str, scene: &Scene) -> Option<Finding> {
-    let text = opened(clause);
+    let text = GRAMMAR.opened(clause);
     let (rest, when) = foreign_dates::take(text, Language::German, Tense::Future, scene);
     let rest = wording::trimmed(&rest);
     let when = when.filter(|_| APPOINTMENT.is_match(rest))?;
@@ -220,46 +222,27 @@ fn of_clause(clause: &str, scene: &Scene) -> Vec<Finding> {
     }
 }
 
+/// What a clause states of one matter; `None` when it is about another.
+type Known = Option<Vec<Finding>>;
+
 fn lasting(clause: &str, scene: &Scene) -> Vec<Finding> {
-    let name = |text: &str| proper(text, scene);
-    if let Some(found) = NAME.captures(clause) {
-        let whole = wording::title_case(&found[1]);
-        let by_article = clause.to_lowercase().starts_with("ich bin ");
-        let named = !by_article || wording::is_capitalised(&found[1]);
-        return if named {
-            vec![Finding::fact(0.9, format!("User heißt {whole}")).about("name")]
-        } else {
+    let readings: [fn(&str, &Scene) -> Known; 4] = [named, home, origin, work];
+    if let Some(found) = readings.iter().find_map(|read| read(clause, scene)) {
+        // "Ich wohne nicht in Berlin" tells where not.
+        return if DENIED.is_match(clause) {
             Vec::new()
+        } else {
+            found
         };
     }
     if let Some(found) = AGE.captures(clause) {
         return vec![Finding::fact(0.8, format!("User ist {} Jahre alt", &found[1])).about("age")];
     }
-    if let Some(found) = HOME.captures(clause).or_else(|| MOVED.captures(clause)) {
-        return vec![
-            Finding::fact(0.8, format!("User wohnt in {}", name(&found[1]))).about("home"),
-        ];
-    }
-    if let Some(found) = ORIGIN.captures(clause) {
-        let from = Finding::fact(0.7, format!("User kommt aus {}", name(&found[1])));
-        return vec![from.about("origin")];
-    }
-    if let Some(found) = WORK_AS.captures(clause) {
-        let job = Finding::fact(
-            0.8,
-            format!("User arbeitet als {}", wording::capitalised(&found[1])),
-        );
-        return vec![job.about("job")];
-    }
-    if let Some(found) = WORK_AT.captures(clause) {
-        let at = format!("User arbeitet bei {}", name(&found[1]));
-        return vec![Finding::fact(0.8, at).about("employer")];
-    }
     if TRADE.is_match(clause) {
         return vec![Finding::fact(0.8, third(&clause[4..], scene)).about("job")];
     }
     if MARITAL.is_match(clause) {
-        let mut relation = Finding::fact(0.8, third(&clause[4..], scene)).about("relationship");
+        let mut relation = Finding::fact(0.8, third(&clause[4..], scene));
         // "Ich bin verheiratet und habe …": what is behind "und" is a clause of its own.
         relation.content = relation
             .content
@@ -267,7 +250,12 @@ fn lasting(clause: &str, scene: &Scene) -> Vec<Finding> {
             .next()
             .unwrap_or_default()
             .to_owned();
-        return vec![relation];
+        return vec![if DENIED.is_match(clause) {
+            let positive = relation.content.replacen(" nicht ", " ", 1);
+            relation.ending(positive)
+        } else {
+            relation.about("relationship")
+        }];
     }
     if DIET.is_match(clause) {
         return vec![Finding::fact(0.8, third(&clause[4..], scene)).about("diet")];
@@ -320,6 +308,105 @@ fn lasting(clause: &str, scene: &Scene) -> Vec<Finding> {
     Vec::new()
 }
 
+/// "Ich heiße Anna"; "ich bin die Anna" only where somebody introduces themselves, as most nouns have a
+/// capital and an article too.
+fn named(clause: &str, scene: &Scene) -> Known {
+    let found = NAME.captures(clause)?;
+    let by_article = clause.to_lowercase().starts_with("ich bin ");
+    let is_name = scene.greets
+        && wording::is_capitalised(&found[1])
+        && !found[1].split(' ').any(|word| NO_NAME.is_match(word));
+    if by_article && !is_name {
+        return None;
+    }
+    let name = Finding::fact(
+        0.9,
+        format!("User heißt {}", wording::title_case(&found[1])),
+    );
+    Some(vec![name.about("name")])
+}
+
+/// Where somebody lives: a place with a name takes the place of another, "bei meinen Eltern" does not.
+fn home(clause: &str, scene: &Scene) -> Known {
+    let (preposition, place) = match HOME.captures(clause) {
+        Some(found) => (found[1].to_lowercase(), found.get(2)?.as_str().to_owned()),
+        None => ("in".to_owned(), MOVED.captures(clause)?[1].to_owned()),
+    };
+    if NOWHERE.is_match(&place) {
+        return Some(Vec::new());
+    }
+    let place = place_of(&place, scene);
+    let lives = Finding::fact(0.8, format!("User wohnt {preposition} {place}"));
+    Some(vec![if is_named(&place) {
+        lives.about("home")
+    } else {
+        lives
+    }])
+}
+
+/// Where somebody is from, rather than what they just come out of: "aus dem Büro".
+fn origin(clause: &str, scene: &Scene) -> Known {
+    let found = ORIGIN.captures(clause)?;
+    let place = place_of(&found[1], scene);
+    let from = Finding::fact(0.7, format!("User kommt aus {place}"));
+    Some(if NOWHERE.is_match(&place) {
+        Vec::new()
+    } else if is_named(&place) {
+        vec![from.about("origin")]
+    } else if ARTICLE.is_match(&place) && HOMELY.is_match(&place) {
+        vec![from]
+    } else {
+        Vec::new()
+    })
+}
+
+/// What somebody works as, and at whom. "Ich arbeite für die Prüfung" tells neither.
+fn work(clause: &str, scene: &Scene) -> Known {
+    if let Some(found) = WORK_AS.captures(clause) {
+        let job = format!("User arbeitet als {}", wording::capitalised(&found[1]));
+        return Some(vec![Finding::fact(0.8, job).about("job")]);
+    }
+    let found = WORK_AT.captures(clause)?;
+    let (preposition, employer) = (found[1].to_lowercase(), place_of(&found[2], scene));
+    // "Bei" and "für" a name mean the same: one wording lets a later message find it.
+    let said = if preposition == "für" {
+        "bei"
+    } else {
+        &preposition
+    };
+    let at = Finding::fact(0.8, format!("User arbeitet {said} {employer}"));
+    // "Bei der Post": an article that goes with "bei" may belong to a name.
+    let bare = ["der ", "dem ", "den "]
+        .iter()
+        .find_map(|article| employer.strip_prefix(article))
+        .filter(|_| preposition == "bei")
+        .unwrap_or(&employer);
+    Some(if NOWHERE.is_match(bare) {
+        Vec::new()
+    } else if wording::is_capitalised(bare) && !ARTICLE.is_match(bare) {
+        vec![at.about("employer")]
+    } else if preposition == "für" {
+        Vec::new()
+    } else {
+        vec![at]
+    })
+}
+
+/// A place or employer as it is said of the user: a name with its capital, "meinen Eltern" as theirs.
+fn place_of(text: &str, scene: &Scene) -> String {
+    if ARTICLE.is_match(text) {
+        owned(wording::trimmed(text.split(" und ").next().unwrap_or(text)))
+    } else {
+        proper(text, scene)
+    }
+}
+
+/// Whether a place has a name: a capital and no article, but for countries that have one.
+fn is_named(place: &str) -> bool {
+    COUNTRY_WITH_ARTICLE.is_match(place)
+        || wording::is_capitalised(place) && !ARTICLE.is_match(place)
+}
+
 /// "Meine Schwester heißt Jana", "mein Hund ist krank".
 fn kin(found: &regex::Captures<'_>, scene: &Scene) -> Option<Finding> {
     let (who, verb, what) = (&found[1], found[2].to_lowercase(), &found[3]);
@@ -349,8 +436,8 @@ fn kin(found: &regex::Captures<'_>, scene: &Scene) -> Option<Finding> {
 fn no_more(clause: &str) -> Option<Finding> {
     let found = NO_MORE.captures(clause)?;
     let verb = third_verb(&found[1]);
-    let object = found.get(2).map_or("", |object| object.as_str());
-    let rest = found.get(5).map_or("", |rest| rest.as_str());
+    let said = |part: usize| owned(found.get(part).map_or("", |part| part.as_str()));
+    let (object, rest) = (&said(2), &said(5));
     let join = |words: &[&str]| {
         words
             .iter()
@@ -449,8 +536,11 @@ fn owned(text: &str) -> String {
 
 /// A name or place without what trails behind it, with a capital where the writer uses none.
 fn proper(text: &str, scene: &Scene) -> String {
-    let text = text.split(" und ").next().unwrap_or(text);
-    let text = wording::trimmed(text.split(" seit ").next().unwrap_or(text));
+    let ends = [" und ", " seit ", " mit "];
+    let text = ends
+        .iter()
+        .fold(text, |text, end| text.split(end).next().unwrap_or(text));
+    let text = wording::trimmed(text);
     if scene.capitals {
         text.to_owned()
     } else {
@@ -482,17 +572,5 @@ pub(super) fn slot(statement: &str) -> Option<&'static str> {
     if DENIED.is_match(statement) {
         return None;
     }
-    [
-        (&SLOT_NAME, "name"),
-        (&SLOT_HOME, "home"),
-        (&SLOT_ORIGIN, "origin"),
-        (&SLOT_EMPLOYER, "employer"),
-        (&SLOT_JOB, "job"),
-        (&SLOT_AGE, "age"),
-        (&SLOT_MARITAL, "relationship"),
-        (&SLOT_DIET, "diet"),
-    ]
-    .into_iter()
-    .find(|(pattern, _)| pattern.is_match(statement))
-    .map(|(_, slot)| slot)
+    GRAMMAR.slot(statement)
 }

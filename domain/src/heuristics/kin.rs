@@ -15,6 +15,10 @@ patterns! {
         r"(?i)^(?:(?:and )?(?:his|her|its|the) name is|(?:he|she|it) is (?:called|named)|",
         r"(?:I )?(?:named|call|called) (?:him|her|it)) (.+)$",
     );
+    GOES_ON = concat!(
+        r"(?i)^(?:and )?(?:he|she|it|they|his|her|its|their|the name)\b|^I (?:\w+ ){1,3}(?:him|her|it|them)$|",
+        r"^I (?:named|call|called) (?:him|her|it)\b",
+    );
     KIN_OF = r"^([A-Z][\pL'-]+) is my ((?:\pL+ )?[\pL-]+)$";
     RELATION = concat!(
         r"(?i)^((?:(?:older|younger|little|big|elder|twin|half|best|late|new|old|oldest|",
@@ -220,6 +224,11 @@ pub(super) fn spoken_of(clause: &str) -> Option<String> {
         !word.ends_with('s') && (has(lexicon::PETS, word) || has(lexicon::KIN, word))
     })?;
     Some(noun.to_lowercase())
+}
+
+/// Whether a clause goes on about the one spoken of just before, rather than bringing in somebody else.
+pub(super) fn goes_on(clause: &str) -> bool {
+    GOES_ON.is_match(clause)
 }
 
 /// "She is a nurse", about the one spoken of just before, as a clause of its own.

@@ -40,7 +40,7 @@ patterns! {
         r"(?i)^(?:(?:und|aber|also|hallo|hey|ähm|y|pero|bueno|hola|pues)[ ,]+)*(?:¿|wie |was |wo |wer |wann |warum |",
         r"wieso |weshalb |woher |wohin |welche\w* |kannst |könntest |könnten |kann (?:ich|man) |darf |soll (?:ich|man) |",
         r"gibt es |hast du |bist du |weißt du |qué |que tiempo|cuál |cuáles |cómo |dónde |cuándo |quién |por qué |",
-        r"podría\w* |puede\w* |puedes |debo |sabes |hay (?:algún|alguna) )",
+        r"podría\w* |puede\w* |puedes |debo |sabes |hay (?:algún|alguna) )|[吗嗎]$|(?:です|ます|でした|ました|のです)か$",
     );
     REMEMBER = concat!(
         r"(?i)(?:merk(?:e|en)? (?:dir|sie sich)|vergiss nicht|denk (?:dran|daran)|behalt\w* im (?:kopf|gedächtnis)|",
@@ -77,7 +77,7 @@ pub(super) fn of(message: &str) -> Language {
     }
 }
 
-/// Whether a sentence asks, in German or Spanish.
+/// Whether a sentence asks, in German, Spanish, Chinese or Japanese.
 pub(super) fn asks(text: &str) -> bool {
     ASKS.is_match(text)
 }

@@ -167,6 +167,27 @@ pub(super) const NATIONALITIES: &[&str] = &[
     "sicilian", "bavarian", "texan", "californian", "parisian", "londoner", "berliner",
 ];
 
+/// What people count themselves among: ethnicities, parties, signs of the zodiac, generations.
+#[rustfmt::skip]
+pub(super) const KINDS_OF_PEOPLE: &[&str] = &[
+    "arab", "kurdish", "kurd", "tamil", "punjabi", "gujarati", "bengali", "berber", "amazigh", "pashtun", "hmong",
+    "romani", "inuit", "maori", "māori", "aboriginal", "indigenous", "navajo", "cherokee", "lakota",
+    "hispanic", "latinx", "chicano", "chicana", "creole", "cajun", "caribbean", "pacific-islander", "hawaiian",
+    "afro-caribbean", "afro-latina", "afro-latino", "biracial", "multiracial", "mixed-race", "mestizo", "mestiza",
+    "caucasian", "slavic", "scandinavian", "nordic", "ashkenazi", "sephardic", "flemish", "walloon",
+    "corsican", "yoruba", "igbo", "hausa", "zulu", "xhosa", "republican", "democrat", "democratic", "conservative",
+    "tory", "labour", "liberal", "libertarian", "socialist", "communist", "anarchist", "centrist", "progressive",
+    "left-wing", "right-wing", "apolitical", "aries", "taurus", "gemini", "virgo", "libra", "scorpio",
+    "sagittarius", "capricorn", "aquarius", "pisces", "millennial", "boomer", "zoomer", "xennial", "gen-x", "gen-z",
+    "gen-y", "gen-alpha", "genz", "genx",
+];
+
+/// The words that end such a name of two, and are part of no person's.
+pub(super) const OF_KINDS: &[&str] = &["rican", "lankan", "zealander", "arabian", "islander"];
+
+/// The same where they stand alone: with another word they are surnames.
+pub(super) const ALONE_OF_KINDS: &[&str] = &["black", "white", "brown", "cancer", "green"];
+
 /// What somebody is and stays for a while.
 #[rustfmt::skip]
 pub(super) const TRAITS: &[&str] = &[

@@ -23,6 +23,7 @@ mod foreign_dates;
 mod french;
 mod gates;
 mod german;
+mod grammar;
 mod have;
 mod kin;
 mod language;
@@ -33,6 +34,7 @@ mod names;
 mod objects;
 mod person;
 mod reading;
+mod reckoned;
 mod reminders;
 mod rules;
 mod spanish;
@@ -47,7 +49,9 @@ mod verbs;
 mod wording;
 mod work;
 
+pub use self::being::job_in;
 pub use self::german::is_german;
+pub use self::reckoned::{Stretch, days_meant, without_reckoned_dates};
 pub use self::statement::{StatementReading, read_statement, without_date};
 pub use self::testimony::{
     Testimony, about_the_user, asked_to_remember, is_about_the_talk, testimony, why_silent,
@@ -93,23 +97,32 @@ pub fn extract(message: &str, said_at: DateTime<Utc>, zone: chrono_tz::Tz) -> Ve
         zone,
         today: dates::local_day(said_at, zone),
         capitals: wording::uses_capitals(message),
+        greets: german::greets(message),
     };
     if gates::gives_nothing(message) {
         return Vec::new();
     }
-    let mut found = match language::of(message) {
-        Language::German => return finish(german::find(message, &scene)),
-        Language::Spanish => return finish(spanish::find(message, &scene)),
-        Language::English => french::find(message),
-    };
+    // French has small words in common with Spanish.
+    let mut found = french::find(message);
+    match language::of(message) {
+        Language::German => found.extend(german::find(message, &scene)),
+        Language::Spanish => found.extend(spanish::find(message, &scene)),
+        Language::English => in_english(message, &scene, &mut found),
+    }
+    being::leave_several_jobs(&mut found, message);
+    finish(found)
+}
+
+/// Adds what a message in English states.
+fn in_english(message: &str, scene: &Scene, found: &mut Vec<Finding>) {
     let mut spoken_of = None;
     for statement in gates::statements(message) {
         let mut stated: Vec<Finding> = Vec::new();
         for clause in clauses::split(&statement.text) {
             stated.extend(kin::name_of(&clause, spoken_of.as_deref()));
             let continued = kin::continued(&clause, spoken_of.as_deref());
-            stated.extend(rules::find(continued.as_deref().unwrap_or(&clause), &scene));
-            spoken_of = kin::spoken_of(&clause).or(spoken_of);
+            stated.extend(rules::find(continued.as_deref().unwrap_or(&clause), scene));
+            spoken_of = kin::spoken_of(&clause).or(spoken_of.filter(|_| kin::goes_on(&clause)));
         }
         if statement::stands_beside(&statement.text) {
             for finding in &mut stated {
@@ -119,16 +132,13 @@ pub fn extract(message: &str, said_at: DateTime<Utc>, zone: chrono_tz::Tz) -> Ve
                     .filter(|slot| !matches!(slot.as_str(), "job" | "employer"));
             }
         }
-        // "Name's Dave. 41. Plumber.": a trade alone, among what somebody says of themselves.
+        // "Name's Dave. 41. Plumber.": a number or a trade alone, among what somebody says of themselves.
         if stated.is_empty() && !found.is_empty() && statement.text.split(' ').count() <= 3 {
-            let trade = objects::role(&statement.text);
-            stated.extend(trade.map(|trade| {
-                Finding::fact(0.7, format!("User is {}", person::third(&trade))).about("job")
-            }));
+            stated.extend(alone(&statement.text, found));
         }
         if statement.explicit {
             if stated.is_empty() {
-                stated.extend(rules::as_told(&statement, &scene));
+                stated.extend(rules::as_told(&statement, scene));
             }
             for finding in &mut stated {
                 finding.explicit = true;
@@ -140,7 +150,20 @@ pub fn extract(message: &str, said_at: DateTime<Utc>, zone: chrono_tz::Tz) -> Ve
             break;
         }
     }
-    finish(found)
+}
+
+/// The age or the trade that a sentence is nothing but, behind what was found before it. A number is an age
+/// only in an introduction: it answers any "how many".
+fn alone(text: &str, before: &[Finding]) -> Option<Finding> {
+    let introduces = |finding: &Finding| {
+        let slot = finding.subject.as_deref();
+        slot.is_some_and(|slot| ["name", "job", "home", "origin"].contains(&slot))
+    };
+    if text.len() == 2 && before.iter().any(introduces) && text.parse::<u32>().is_ok() {
+        return am::age(text);
+    }
+    let trade = objects::role(text)?;
+    Some(being::job(&trade, 0.7))
 }
 
 /// What a message's words are read against.
@@ -151,6 +174,8 @@ struct Scene {
     today: NaiveDate,
     /// Whether the writer uses capital letters, so that their absence means something.
     capitals: bool,
+    /// Whether the message begins with a greeting in German, as an introduction does.
+    greets: bool,
 }
 
 /// How a group of rules reads a clause that was freed of its date: nothing when it isn't theirs.

@@ -48,7 +48,10 @@ pub(super) fn capitalised(text: &str) -> Option<String> {
         wording::is_capitalised(word)
             && (word.chars().count() <= 2 || word.chars().any(char::is_lowercase))
     };
+    let of_a_kind = words.len() == 1 && has(lexicon::ALONE_OF_KINDS, text)
+        || has(lexicon::KINDS_OF_PEOPLE, &text.replace(' ', "-"));
     let plausible = (1..=3).contains(&words.len())
+        && !of_a_kind
         && all_letters(text)
         && words.iter().all(|word| title(word))
         && words
@@ -62,14 +65,18 @@ fn all_letters(text: &str) -> bool {
         .all(|c| c.is_alphabetic() || matches!(c, ' ' | '\'' | '-' | '.'))
 }
 
-/// Whether a word looks like an adjective or a participle, or says where somebody is from.
+/// Whether a word looks like an adjective or a participle, or says where or among whom somebody belongs.
 fn is_describing(word: &str) -> bool {
     let lower = word.to_lowercase();
     let endings = [
         "ing", "ed", "ful", "ous", "ive", "able", "ible", "ish", "less", "ese", "ical", "ist",
     ];
     lower.len() > 4 && endings.iter().any(|ending| lower.ends_with(ending))
+        || lower.ends_with("-american")
         || has(lexicon::NATIONALITIES, &lower)
+        || has(lexicon::LANGUAGES, &lower)
+        || has(lexicon::KINDS_OF_PEOPLE, &lower)
+        || has(lexicon::OF_KINDS, &lower)
         || has(lexicon::TRAITS, &lower)
         || has(lexicon::JOBS, &lower)
         || has(lexicon::STATES, &lower)

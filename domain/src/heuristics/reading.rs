@@ -32,6 +32,7 @@ patterns! {
     DOUBLE_QUOTED = r#""([^"]{1,2000})""#;
     SINGLE_QUOTED = r"(^|[\s(:,])'([\pL\d][^\n]{0,400}?[\pL\d.,!?])'($|[\s.,;:!?)])";
     OWN_WORDS = r"(?i)\b(?:I|I'?m|I'?ve|my|me|we|our)\b";
+    STRESSED = r"(^|[\s(])\*([\pL\d][^*\n]{0,200})\*";
     EMOTICON = r"(^|\s)(?:[:;=8][-^']?[()DPpOo3|/\\*]+|<3+|[xX]D+|\^_?\^|:'\()";
     SHORT_FORM = concat!(
         r"(?i)(?:^|[\s(])(?:mr|mrs|ms|dr|st|prof|e\.g|i\.e|vs|a\.m|p\.m|approx|jr|sr|u\.s|",
@@ -134,6 +135,7 @@ fn plain(message: &str) -> String {
     let text = SINGLE_QUOTED.replace_all(&text, |found: &regex::Captures<'_>| {
         format!("{}{}{}", &found[1], quoted(&found[2]), &found[3])
     });
+    let text = STRESSED.replace_all(&text, "$1$2");
     let text = EMOTICON.replace_all(&text, "$1");
     text.replace(['"', '`'], "")
         .replace("**", "")
@@ -158,6 +160,12 @@ fn plain_characters(message: &str) -> String {
             '’' | '‘' | 'ʼ' | '´' | '′' => text.push('\''),
             '“' | '”' | '„' | '«' | '»' | '″' => text.push('"'),
             '…' => text.push_str("... "),
+            // No space stands behind these, but a sentence ends all the same.
+            '？' | '؟' => text.push_str("? "),
+            '！' => text.push_str("! "),
+            '。' | '｡' | '．' | '।' | '۔' => text.push_str(". "),
+            '；' => text.push_str("; "),
+            '，' => text.push_str(", "),
             '—' | '–' => text.push_str(" - "),
             '\u{200B}'..='\u{200F}' | '\u{FE0F}' | '\u{FEFF}' | QUOTED => {}
             '\r' => {}

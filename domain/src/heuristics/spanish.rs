@@ -3,9 +3,10 @@
 
 use super::calendar::Tense;
 use super::dates::When;
-use super::language::{Language, to_remember};
-use super::reading::{self, QUOTED};
-use super::{EXPLICIT, Finding, Scene, foreign_dates, gates, language, patterns, wording};
+use super::grammar::Grammar;
+use super::language::Language;
+use super::reading::QUOTED;
+use super::{Finding, Scene, foreign_dates, patterns, wording};
 use crate::memory::MemoryKind::{self, Event, Fact, Preference};
 
 patterns! {
@@ -21,12 +22,18 @@ patterns! {
         r"colecciono|corro|leo|escribo|nado|cocino|aprendo|uso|tomo|viajo|vengo|nací|fui|hice|tuve|corrí|compré|aprobé|",
         r"empecé|dejé|perdí|gané|terminé|vuelo|voy|mi \pL+)\b",
     );
-    NAME = r"(?i)^(?:me llamo|mi nombre es|me apellido|yo soy|soy) (\pL[\pL'-]*(?: \p{Lu}[\pL'-]+)?)$";
+    LAST_NAME = r"(?i)^(?:me apellido|mi apellido es) (\pL[\pL'-]*(?: \p{Lu}[\pL'-]+)?)$";
+    ARTICLE = r"(?i)^(?:el|la|los|las|un|una|unos|unas|mis?|tus?|sus?|nuestr[oa]s?|est[aeo]s?|es[aeo]s?|aquell?[oa]s?|otr[oa]s?|algún|alguna|ningún|ninguna)\b";
+    MATTER = r"(?i)^(?:mis?|tus?|nuestr[oa]s?|est[aeo]s?|es[aeo]s?|ello|algo|un proyecto|una? (?:libro|novela|tesis|proyecto))\b";
+    // Whatever the writer's capitals are, these are no names of places and employers.
+    NO_PLACE = r"(?i)^(?:casa|remoto|equipo|línea|turnos|negro|pareja|paz|letras|ciencias|verdad|buena|mala|pie)\b";
+    HOMELY = r"(?i)\b(?:pueblo|ciudad|aldea|familia|barrio|isla|costa|campo|región|zona)\b";
+    NAME = r"(?i)^(?:me llamo|mi nombre es|yo soy|soy) (\pL[\pL'-]*(?: \p{Lu}[\pL'-]+)?)$";
     HOME = r"(?i)^(?:(?:desde|hace) .+? )?(?:yo )?(?:vivo|resido)\b(?:.*?)\b(?:en) ([\pL][\pL .'-]+)$";
     MOVED = r"(?i)^me mudé (?:de .+ )?a ([\pL][\pL .'-]+)$";
     ORIGIN = r"(?i)^(?:soy|vengo) (?:originariamente )?de ([\pL][\pL .'-]+)$";
     WORK_AS = r"(?i)^(?:trabajo|estoy trabajando) (?:como|de) (\pL+(?: \pL+)?)(?: (?:en|para) (.+))?$";
-    WORK_AT = r"(?i)^(?:trabajo|estoy trabajando) (?:para|en) (.+)$";
+    WORK_AT = r"(?i)^(trabajo|estoy trabajando) (?:para|en) (.+)$";
     AGE = r"(?i)^tengo (\d{1,3}) años$";
     MARITAL = r"(?i)^(?:estoy|soy) (casad[oa]|solter[oa]|divorciad[oa]|viud[oa]|comprometid[oa]|separad[oa])\b";
     DIET = r"(?i)^soy (vegan[oa]|vegetarian[oa]|celíac[oa])$";
@@ -57,7 +64,10 @@ patterns! {
         r"economista|panader[oa]|mecánic[oa]|secretari[oa]|traductora?|piloto)(?: .+)?)$",
     );
     GENERIC_OBJECT = r"(?i)^(?:eso|esto|esta|este|ese|esa|tu|tus|mucho|la idea|el plan|cómo|que|cuando|la respuesta|te)\b";
-    NO_NAME = r"(?i)^(?:un|una|el|la|de|muy|yo|alérgic|vegan|vegetarian|profesor|así|feliz|nuev|buen|mal|capaz|tonto|idiota|consciente|mayor|joven)";
+    NO_NAME = concat!(
+        r"(?i)^(?:(?:un|una|el|la|de|muy|yo|así|feliz|nuev[oa]|buen[oa]?|mal[oa]?|capaz|tonto|idiota|consciente|mayor|joven|",
+        r"aries|tauro|géminis|virgo|libra|escorpio|sagitario|capricornio|acuario|piscis)\b|alérgic|vegan|vegetarian|profesor)",
+    );
     DOING = concat!(
         r"(?i)^(?:me )?(fui|hice|tuve|corrí|compré|aprobé|empecé|dejé|perdí|gané|terminé|viajo|vuelo|voy|tengo|mudé|casé|adopté|",
         r"visité|conocí|estuve|operaron|empiezo|celebro)\b (.+)$",
@@ -65,7 +75,8 @@ patterns! {
     SLOT_NAME = r"^User se llama ";
     SLOT_HOME = r"^User vive en \p{Lu}";
     SLOT_ORIGIN = r"^User (?:es|viene) de \p{Lu}";
-    SLOT_EMPLOYER = r"^User trabaja (?:en|para) \p{Lu}";
+    SLOT_LAST_NAME = r"^User se apellida ";
+    SLOT_EMPLOYER = r"^User trabaja (?:en|para) (?:el |la |los |las )?\p{Lu}";
     SLOT_JOB = r"^User trabaja (?:como|de) ";
     SLOT_AGE = r"^User tiene \d+ años$";
     SLOT_MARITAL = r"^User (?:está|es) (?:casad|solter|divorciad|viud|comprometid|separad)";
@@ -83,61 +94,36 @@ const THIRD: &[(&str, &str)] = &[
     ("vuelo", "vuela"), ("empiezo", "empieza"), ("nací", "nació"), ("toco", "toca"),
 ];
 
+static GRAMMAR: Grammar = Grammar {
+    opener: &OPENER,
+    joint: &JOINT,
+    head: &VERB,
+    slots: &[
+        (&SLOT_NAME, "name"),
+        (&SLOT_LAST_NAME, "last name"),
+        (&SLOT_HOME, "home"),
+        (&SLOT_ORIGIN, "origin"),
+        (&SLOT_EMPLOYER, "employer"),
+        (&SLOT_JOB, "job"),
+        (&SLOT_AGE, "age"),
+        (&SLOT_MARITAL, "relationship"),
+        (&SLOT_DIET, "diet"),
+    ],
+};
+
 /// What a Spanish message states.
 pub(super) fn find(message: &str, scene: &Scene) -> Vec<Finding> {
-    let mut found = Vec::new();
-    for sentence in reading::sentences_as_typed(message) {
-        let text = wording::trimmed(&sentence.text);
-        match gates::pasted_or_invented(&sentence, text) {
-            gates::Passing::End => break,
-            gates::Passing::TakeBack => found.clear(),
-            gates::Passing::Skip => {}
-            gates::Passing::On => {
-                if !(sentence.asks || language::asks(text) || gates::is_foreign_supposition(text)) {
-                    found.extend(stated(text, scene));
-                }
-            }
-        }
-    }
-    found
+    GRAMMAR.find(message, |text| stated(text, scene))
 }
 
 fn stated(text: &str, scene: &Scene) -> Vec<Finding> {
-    let asked = to_remember(text);
-    let mut found: Vec<Finding> = clauses(asked.unwrap_or(text))
+    GRAMMAR
+        .clauses(text)
         .iter()
-        .map(|clause| wording::trimmed(opened(clause)).to_owned())
+        .map(|clause| wording::trimmed(GRAMMAR.opened(clause)))
         .filter(|clause| !clause.contains(QUOTED))
-        .flat_map(|clause| of_clause(&clause, scene))
-        .collect();
-    if asked.is_some() {
-        for finding in &mut found {
-            finding.explicit = true;
-            finding.importance = finding.importance.max(EXPLICIT);
-        }
-    }
-    found
-}
-
-fn clauses(text: &str) -> Vec<String> {
-    let mut clauses: Vec<String> = Vec::new();
-    let mut start = 0;
-    for joint in JOINT.find_iter(text) {
-        if VERB.is_match(opened(&text[joint.end()..])) && joint.start() > start {
-            clauses.push(text[start..joint.start()].to_owned());
-            start = joint.end();
-        }
-    }
-    clauses.push(text[start..].to_owned());
-    clauses
-}
-
-fn opened(text: &str) -> &str {
-    let mut text = text.trim_start_matches([' ', '¿', '¡', ',']);
-    while let Some(opener) = OPENER.find(text) {
-        text = text[opener.end()..].trim_start();
-    }
-    text
+        .flat_map(|clause| of_clause(clause, scene))
+        .collect()
 }
 
 fn of_clause(clause: &str, scene: &Scene) -> Vec<Finding> {
@@ -149,7 +135,7 @@ fn of_clause(clause: &str, scene: &Scene) -> Vec<Finding> {
     });
     let tense = if past { Tense::Past } else { Tense::Future };
     let (dateless, when) = foreign_dates::take(clause, Language::Spanish, tense, scene);
-    let dateless = wording::trimmed(opened(&dateless)).to_owned();
+    let dateless = wording::trimmed(GRAMMAR.opened(&dateless)).to_owned();
     if let Some(when) = &when
         && let Some(found) = DOING.captures(&dateless)
     {
@@ -183,27 +169,30 @@ fn ended(positive: &str, not: &str, scene: &Scene) -> Vec<Finding> {
 }
 
 fn lasting(clause: &str, scene: &Scene) -> Vec<Finding> {
-    let proper = |text: &str| proper(text, scene);
     if let Some(found) = AGE.captures(clause) {
         return vec![Finding::fact(0.8, format!("User tiene {} años", &found[1])).about("age")];
     }
     if let Some(found) = TRADE.captures(clause) {
         return vec![Finding::fact(0.8, format!("User es {}", &found[1])).about("job")];
     }
-    let slots: [(&regex::Regex, f64, &str); 3] = [
-        (&MARITAL, 0.8, "relationship"),
-        (&DIET, 0.8, "diet"),
-        (&ORIGIN, 0.7, "origin"),
-    ];
-    for (pattern, importance, slot) in slots {
+    for (pattern, slot) in [(&MARITAL, "relationship"), (&DIET, "diet")] {
         if pattern.is_match(clause) {
-            let said = third(clause, scene, slot == "origin");
-            return vec![Finding::fact(importance, said).about(slot)];
+            return vec![Finding::fact(0.8, third(clause)).about(slot)];
         }
+    }
+    if let Some(found) = ORIGIN.captures(clause) {
+        let place = proper(&found[1], scene);
+        let verb = third_verb(clause.split(' ').next().unwrap_or_default());
+        let named =
+            wording::is_capitalised(&place) || ARTICLE.is_match(&place) && HOMELY.is_match(&place);
+        return named
+            .then(|| slotted(0.7, format!("User {verb} de {place}")))
+            .into_iter()
+            .collect();
     }
     for (pattern, kind, importance) in [(&ALLERGY, Fact, 0.8), (&HEALTH, Fact, 0.8)] {
         if pattern.is_match(clause) {
-            return vec![Finding::new(kind, importance, third(clause, scene, false))];
+            return vec![Finding::new(kind, importance, third(clause))];
         }
     }
     if let Some(found) = NAME.captures(clause) {
@@ -216,23 +205,26 @@ fn lasting(clause: &str, scene: &Scene) -> Vec<Finding> {
             .into_iter()
             .collect();
     }
+    if let Some(found) = LAST_NAME.captures(clause) {
+        let name = wording::title_case(&found[1]);
+        return vec![slotted(0.9, format!("User se apellida {name}"))];
+    }
     if let Some(found) = HOME.captures(clause).or_else(|| MOVED.captures(clause)) {
-        return vec![
-            Finding::fact(0.8, format!("User vive en {}", proper(&found[1]))).about("home"),
-        ];
+        let place = proper(&found[1], scene);
+        return vec![slotted(0.8, format!("User vive en {place}"))];
     }
     if let Some(found) = WORK_AS.captures(clause) {
-        let mut work =
-            vec![Finding::fact(0.8, format!("User trabaja como {}", &found[1])).about("job")];
-        work.extend(found.get(2).map(|at| {
-            Finding::fact(0.8, format!("User trabaja en {}", proper(at.as_str()))).about("employer")
-        }));
+        let mut work = vec![slotted(0.8, format!("User trabaja como {}", &found[1]))];
+        work.extend(
+            found
+                .get(2)
+                .and_then(|at| works_at(at.as_str(), false, scene)),
+        );
         return work;
     }
     if let Some(found) = WORK_AT.captures(clause) {
-        return vec![
-            Finding::fact(0.8, format!("User trabaja en {}", proper(&found[1]))).about("employer"),
-        ];
+        let at_it_now = !found[1].eq_ignore_ascii_case("trabajo");
+        return works_at(&found[2], at_it_now, scene).into_iter().collect();
     }
     if let Some(found) = LIKING.captures(clause) {
         let (what, not) = (&found[3], found.get(1).is_some());
@@ -272,7 +264,7 @@ fn lasting(clause: &str, scene: &Scene) -> Vec<Finding> {
     }
     for (pattern, kind) in [(&TASTE, Preference), (&ACTIVITY, Preference)] {
         if let Some(found) = pattern.captures(clause) {
-            return does(clause, &found[1], &found[2], kind, scene)
+            return does(clause, &found[1], &found[2], kind)
                 .into_iter()
                 .collect();
         }
@@ -280,7 +272,25 @@ fn lasting(clause: &str, scene: &Scene) -> Vec<Finding> {
     Vec::new()
 }
 
-fn does(clause: &str, verb: &str, what: &str, kind: MemoryKind, scene: &Scene) -> Option<Finding> {
+/// A fact with the slot that its words fill.
+fn slotted(importance: f64, content: String) -> Finding {
+    let slot = slot(&content);
+    let fact = Finding::fact(importance, content);
+    match slot {
+        Some(slot) => fact.about(slot),
+        None => fact,
+    }
+}
+
+/// Where somebody works. "Estoy trabajando en mi tesis" tells what at, "trabajo en casa" no employer.
+fn works_at(text: &str, at_it_now: bool, scene: &Scene) -> Option<Finding> {
+    let at = proper(text, scene);
+    let works = slotted(0.8, format!("User trabaja en {at}"));
+    let matter = at_it_now || MATTER.is_match(text);
+    (works.subject.is_some() || !matter).then_some(works)
+}
+
+fn does(clause: &str, verb: &str, what: &str, kind: MemoryKind) -> Option<Finding> {
     // "Como" is "I eat" and "as", "uso" and "juego" are nouns too.
     let alone = what.is_empty() && !verb.eq_ignore_ascii_case("fumo");
     if alone || GENERIC_OBJECT.is_match(what) || what.split(' ').count() > 10 {
@@ -290,7 +300,7 @@ fn does(clause: &str, verb: &str, what: &str, kind: MemoryKind, scene: &Scene) -
     let owned =
         verb.eq_ignore_ascii_case("conduzco") || studies || verb.eq_ignore_ascii_case("hablo");
     let kind = if owned { Fact } else { kind };
-    Some(Finding::new(kind, 0.6, third(clause, scene, false)))
+    Some(Finding::new(kind, 0.6, third(clause)))
 }
 
 /// A dated event: "ayer fui al dentista".
@@ -309,14 +319,10 @@ fn dated(clause: &str, found: &regex::Captures<'_>, when: &When) -> Option<Findi
 }
 
 /// "trabajo en Renfe" about the user.
-fn third(clause: &str, scene: &Scene, names: bool) -> String {
+fn third(clause: &str) -> String {
     let clause = clause.strip_prefix("yo ").unwrap_or(clause);
     let (verb, what) = clause.split_once(' ').unwrap_or((clause, ""));
-    let what = match (names, what.strip_prefix("de ")) {
-        (true, Some(place)) => format!("de {}", proper(place, scene)),
-        _ => owned(what),
-    };
-    format!("User {} {what}", third_verb(verb))
+    format!("User {} {}", third_verb(verb), owned(what))
         .trim_end()
         .to_owned()
 }
@@ -350,8 +356,8 @@ fn owned(text: &str) -> String {
 fn proper(text: &str, scene: &Scene) -> String {
     let text = text.split(" desde ").next().unwrap_or(text);
     let text = wording::trimmed(text.split(" con ").next().unwrap_or(text));
-    if scene.capitals {
-        text.to_owned()
+    if scene.capitals || ARTICLE.is_match(text) || NO_PLACE.is_match(text) {
+        owned(text)
     } else {
         wording::title_case(text)
     }
@@ -359,17 +365,5 @@ fn proper(text: &str, scene: &Scene) -> String {
 
 /// The slot of a Spanish statement.
 pub(super) fn slot(statement: &str) -> Option<&'static str> {
-    [
-        (&SLOT_NAME, "name"),
-        (&SLOT_HOME, "home"),
-        (&SLOT_ORIGIN, "origin"),
-        (&SLOT_EMPLOYER, "employer"),
-        (&SLOT_JOB, "job"),
-        (&SLOT_AGE, "age"),
-        (&SLOT_MARITAL, "relationship"),
-        (&SLOT_DIET, "diet"),
-    ]
-    .into_iter()
-    .find(|(pattern, _)| pattern.is_match(statement))
-    .map(|(_, slot)| slot)
+    GRAMMAR.slot(statement)
 }

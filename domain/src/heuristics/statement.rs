@@ -3,7 +3,7 @@
 
 use chrono::DateTime;
 
-use super::{Scene, language, patterns, person, rules, wording};
+use super::{Scene, being, language, patterns, person, rules, wording};
 
 /// What a statement is about.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -66,15 +66,20 @@ pub fn read_statement(statement: &str) -> StatementReading {
         zone: chrono_tz::Tz::UTC,
         today: DateTime::<chrono::Utc>::default().date_naive(),
         capitals: true,
+        greets: false,
     };
-    let found = rules::find(&wording::spelled_out(&clause), &scene);
+    let mut found = rules::find(&wording::spelled_out(&clause), &scene);
+    being::leave_several_jobs(&mut found, "");
     let beside = stands_beside(&statement);
+    // "User is Puerto Rican" has the shape of "I am Alice".
+    let named = clause.starts_with("my ");
     // One statement, one slot: what fills two would take the place of either.
     let mut filled = found.iter().filter_map(|finding| finding.subject.clone());
     StatementReading {
         subject: filled
             .next()
-            .filter(|slot| !(beside && matches!(slot.as_str(), "job" | "employer"))),
+            .filter(|slot| !(beside && matches!(slot.as_str(), "job" | "employer")))
+            .filter(|slot| named || slot != "name"),
         negates: found.into_iter().find_map(|finding| finding.negates),
     }
 }

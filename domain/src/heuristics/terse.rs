@@ -22,7 +22,7 @@ patterns! {
         r"our|my)|saving (?:up )?for|getting married|(?:going|flying|travell?ing|moving|",
         r"heading) to|(?:a )?(?:big|huge|massive) fan of|not (?:a )?(?:big |huge )?(?:fan|",
         r"into)|pregnant|retired|diagnosed with|lactose|gluten|left-handed|",
-        r"\d{1,2} (?:years old|yo|y/o)\b|\d{2}(?:,|$)|obsessed with|into [a-z])",
+        r"\d{1,2} (?:years old|yo|y/o)\b|obsessed with|into [a-z])",
     );
     PAST = concat!(
         r"(?i)^(?:just |also )?((?:had|went|took|made|saw|met|visited|finished|ran|won|played|",

@@ -136,7 +136,9 @@ pub(super) fn trimmed(text: &str) -> &str {
         !c.is_alphanumeric() && !matches!(c, ')' | '+' | '#' | '%' | '°' | '€')
     });
     if end.ends_with(')') && !end.contains('(') {
-        trimmed(&end[..end.len() - 1])
+        end.trim_end_matches(|c: char| {
+            !c.is_alphanumeric() && !matches!(c, '+' | '#' | '%' | '°' | '€')
+        })
     } else {
         end
     }

@@ -8,6 +8,8 @@ mod plain;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
@@ -84,14 +86,14 @@ impl Foreign {
         place: &str,
     ) -> Result<Vec<ImportedMessage>, Fault> {
         let conversation = self.id(user).to_string();
+        let names = self.names();
         let first = self.said.iter().find_map(|said| said.at);
         let mut last = first.unwrap_or(now);
         let message = |(n, said): (usize, &Said)| {
             last = said.at.unwrap_or(last);
-            let number = (n + 1).to_string();
-            let name = said.external_id.as_ref().unwrap_or(&number);
+            let number = n + 1;
             let message = ImportedMessage {
-                message_id: MessageId(derived(&["imported", &conversation, name])),
+                message_id: MessageId(derived(&["imported", &conversation, &names[n]])),
                 role: said.role,
                 name: said.name.clone(),
                 content: said.content.clone(),
@@ -104,6 +106,26 @@ impl Foreign {
             Ok(message)
         };
         self.said.iter().enumerate().map(message).collect()
+    }
+
+    /// What tells its messages apart: their ids there, else their numbers, from 1. Of messages that share
+    /// one, those behind the first have their number added.
+    fn names(&self) -> Vec<String> {
+        let number = |n: usize| (n + 1).to_string();
+        let own = |(n, said): (usize, &Said)| said.external_id.clone().unwrap_or_else(|| number(n));
+        let own: Vec<String> = self.said.iter().enumerate().map(own).collect();
+        let mut taken: HashSet<String> = HashSet::new();
+        let all: HashSet<&String> = own.iter().collect();
+        let mut names = Vec::with_capacity(own.len());
+        for (n, name) in own.iter().enumerate() {
+            let mut unique = name.clone();
+            while taken.contains(&unique) || unique != *name && all.contains(&unique) {
+                unique = format!("{unique}#{}", number(n));
+            }
+            taken.insert(unique.clone());
+            names.push(unique);
+        }
+        names
     }
 }
 

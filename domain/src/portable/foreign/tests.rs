@@ -158,6 +158,31 @@ fn times_that_are_not_known_are_those_of_the_message_before() {
 }
 
 #[test]
+fn messages_that_share_an_id_are_all_taken_in() {
+    let now = DateTime::from_timestamp(1_800_000_000, 0).expect("a time");
+    let user = UserId(derived(&["u"]));
+    let ids = |list: Value| -> Vec<MessageId> {
+        let read = conversation(list, "c").expect("readable");
+        let messages = read.messages(user, now, "c").expect("fits");
+        messages
+            .into_iter()
+            .map(|message| message.message_id)
+            .collect()
+    };
+    let said = |id: &str| json!({"role": "user", "content": "Hi", "id": id});
+    let conversation = |list: &[&str]| {
+        let messages: Vec<Value> = list.iter().map(|id| said(id)).collect();
+        ids(json!({"id": "x", "messages": messages}))
+    };
+    let shared = conversation(&["a", "a", "b", "a", "a#2", " "]);
+    assert_eq!(shared.iter().collect::<HashSet<_>>().len(), 6);
+    let unique = conversation(&["a", "c", "b", "d", "a#2", " "]);
+    for same in [0, 2, 4, 5] {
+        assert_eq!(shared[same], unique[same], "message {same}");
+    }
+}
+
+#[test]
 fn a_conversation_is_known_again_by_the_same_user_alone() {
     let read = |value: Value| conversation(value, "c").expect("readable");
     let (a, b) = (UserId(derived(&["a"])), UserId(derived(&["b"])));
