@@ -2,14 +2,14 @@
 //! only one. Says which one stays and appends to it before the other is closed.
 //!
 //! It never merges what merely resembles, so it asks for more than extraction does: beyond
-//! [`same_fact`], two statements may differ in the words that put a fact, and in what only one of
+//! [`Fact::is`], two statements may differ in the words that put a fact, and in what only one of
 //! them adds, but not in what each of them states.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, NaiveDate, Utc};
 
-use crate::consolidation::{cosine, same_fact};
+use crate::consolidation::{Fact, NEGATIONS, cosine};
 use crate::events::{Event, MemoryReinforced, MemoryRevised, MemorySuperseded};
 use crate::ids::MemoryId;
 use crate::memory::{MemoryKind, Source};
@@ -50,11 +50,9 @@ const GOES_ON: &[&str] = &[
     "which", "who", "with",
 ];
 
-/// Words that say that something is not so, or only so far. A statement with one of them says more
-/// the shorter it is.
-const LIMITS: &[&str] = &[
-    "not", "no", "never", "without", "nobody", "nothing", "only", "hardly", "barely", "except",
-];
+/// Words that say, as [`NEGATIONS`] do, that something is only so far so. A statement with one of them
+/// says more the shorter it is.
+const LIMITS: &[&str] = &["nobody", "nothing", "only", "hardly", "barely", "except"];
 
 /// The reasons of a memory that went into another one.
 const SAME_FACT: &str = "the same fact as another memory";
@@ -147,8 +145,7 @@ fn strengthened(stays: &Held, goes: &Held) -> Event {
     let sources: Vec<Source> = goes.sources.iter().filter(new).copied().collect();
     let told_at = stays.told_at.max(goes.told_at);
     let reason = "merged with a memory of the same fact".to_owned();
-    let occurred_at = goes.occurred_at.filter(|_| stays.occurred_at.is_none());
-    if goes.importance <= stays.importance && occurred_at.is_none() {
+    if goes.importance <= stays.importance {
         return MemoryReinforced {
             memory_id: stays.id,
             sources,
@@ -161,9 +158,10 @@ fn strengthened(stays: &Held, goes: &Held) -> Event {
         memory_id: stays.id,
         content: None,
         kind: None,
-        importance: Some(stays.importance.max(goes.importance)),
+        importance: Some(goes.importance),
         explicit: None,
-        occurred_at,
+        // Only what is dated alike is the same.
+        occurred_at: None,
         subject: None,
         sources,
         revised_at: told_at,
@@ -236,10 +234,11 @@ fn ranked<'a>(
     Some((stays, goes, relation))
 }
 
-/// Whether two statements state one fact: [`same_fact`], and what they state is the same but for the
+/// Whether two statements state one fact: [`Fact::is`], and what they state is the same but for the
 /// words that put it, in the same order.
 fn same_statement(a: &Held, b: &Held) -> bool {
-    if !same_fact(&a.content, &a.vector, &b.content, &b.vector) {
+    let similarity = cosine(&a.vector, &b.vector);
+    if !Fact::of(&a.content).is(&Fact::of(&b.content), similarity) {
         return false;
     }
     if a.subject.is_some() && b.subject.is_some() && a.subject != b.subject {
@@ -271,7 +270,7 @@ fn part_of(short: &Held, long: &Held) -> bool {
     };
     let limited = |words: &[String]| {
         let mut words = words.iter();
-        words.any(|word| LIMITS.contains(&word.as_str()) || word.ends_with("nt") && word.len() <= 7)
+        words.any(|word| LIMITS.contains(&word.as_str()) || NEGATIONS.contains(&word.as_str()))
     };
     let (Some(next), true) = (rest.first(), short_words.len() >= 3) else {
         return false;
@@ -383,6 +382,10 @@ mod tests {
             ("User has a dog", "User has a dog named Rex"),
             ("User works at Acme", "User works at Acme as a nurse"),
             (
+                "User lives with a parent",
+                "User lives with a parent in Leeds",
+            ),
+            (
                 "User wants to visit Japan",
                 "User wants to visit Japan in spring with Ann",
             ),
@@ -412,6 +415,10 @@ mod tests {
             (
                 "User does not eat meat",
                 "User does not eat meat on Fridays",
+            ),
+            (
+                "User shouldn't eat meat",
+                "User shouldn't eat meat on Fridays",
             ),
             ("User likes dogs", "User likes dogs except pugs"),
             (
