@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, NaiveDate, Utc};
 
-use crate::consolidation::{Fact, NEGATIONS, cosine};
+use crate::consolidation::words::{ADDING, NEGATIONS, meaning};
+use crate::consolidation::{Fact, cosine};
 use crate::events::{Event, MemoryReinforced, MemoryRevised, MemorySuperseded};
 use crate::ids::MemoryId;
 use crate::memory::{MemoryKind, Source};
@@ -18,17 +19,18 @@ use crate::text;
 /// The cosine similarity from which a statement may be the beginning of a longer one.
 pub const PART_SIMILARITY: f64 = 0.70;
 
-/// Words in which one fact is put in several ways: those of a line count as the first of it.
-const WORDINGS: &[&[&str]] = &[
-    &[
-        "like", "likes", "love", "loves", "enjoy", "enjoys", "fond", "fan",
-    ],
-    &[
-        "live", "lives", "living", "reside", "resides", "based", "home",
-    ],
-    &["name", "named", "call", "called"],
-    &["work", "works", "working", "employed", "job"],
-    &["want", "wants", "wish", "wishes"],
+/// Words in which a fact may be put besides those that [`meaning`] knows, once what surrounds them is left
+/// out: "is fond of tea", "is based in Oslo".
+const WORDINGS: &[(&str, &str)] = &[
+    ("fond", "like"),
+    ("fan", "like"),
+    ("reside", "live"),
+    ("based", "live"),
+    ("home", "live"),
+    ("call", "called"),
+    ("job", "work"),
+    ("wish", "want"),
+    ("wishes", "want"),
 ];
 
 /// Words that a statement can do without.
@@ -43,16 +45,17 @@ const FILLERS: &[&str] = &[
     "owns",
 ];
 
-/// Words after which a statement goes on with what it adds to a shorter one. Not "but", "or", "if",
-/// "except", "until": what follows these takes something back.
-const GOES_ON: &[&str] = &[
-    "and", "as", "at", "called", "for", "from", "in", "named", "near", "on", "since", "that", "to",
-    "which", "who", "with",
-];
+/// Words, besides [`ADDING`], after which a statement goes on with what it adds to a shorter one. Not
+/// "but", "or", "if", "except", "until": what follows these takes something back.
+const GOES_ON: &[&str] = &["and", "named", "that", "to"];
 
 /// Words that say, as [`NEGATIONS`] do, that something is only so far so. A statement with one of them
 /// says more the shorter it is.
-const LIMITS: &[&str] = &["nobody", "nothing", "only", "hardly", "barely", "except"];
+#[rustfmt::skip]
+const LIMITS: &[&str] = &[
+    "nobody", "nothing", "only", "hardly", "barely", "except", "nichts", "nur", "kaum", "ohne", "außer", "nada", "solo",
+    "sólo", "sin", "salvo", "excepto",
+];
 
 /// The reasons of a memory that went into another one.
 const SAME_FACT: &str = "the same fact as another memory";
@@ -186,7 +189,16 @@ fn judge<'a>(a: &'a Held, b: &'a Held) -> Option<(&'a Held, &'a Held, Relation)>
             return Some(part);
         }
     }
-    if a.subject.is_some() && a.subject == b.subject && a.told_at != b.told_at {
+    let slot = a.subject.as_deref().filter(|_| a.subject == b.subject)?;
+    if one_day {
+        let (fact_a, fact_b) = (Fact::of(&a.content), Fact::of(&b.content));
+        for (less, of, more, fact) in [(a, &fact_a, b, &fact_b), (b, &fact_b, a, &fact_a)] {
+            if !less.explicit && fact.has_value_of(of, slot) {
+                return Some((more, less, Relation::Part));
+            }
+        }
+    }
+    if a.told_at != b.told_at {
         let (older, newer) = if a.told_at < b.told_at {
             (a, b)
         } else {
@@ -250,14 +262,16 @@ fn same_statement(a: &Held, b: &Held) -> bool {
 
 /// The terms that a statement states, in order, whatever words it is put in.
 fn stated(content: &str) -> Vec<String> {
-    let wording = |word: &str| WORDINGS.iter().find(|line| line.contains(&word));
+    let also = |word: &str| WORDINGS.iter().find(|(said, _)| *said == word);
     text::words(content)
         .into_iter()
         .filter(|word| !text::is_stop_word(word) && !FILLERS.contains(&word.as_str()))
-        .map(|word| match wording(&word).and_then(|line| line.first()) {
-            Some(first) => (*first).to_owned(),
-            None => text::stem(&word),
-        })
+        .map(
+            |word| match meaning(&word).or_else(|| also(&word).map(|(_, meant)| *meant)) {
+                Some(meant) => meant.to_owned(),
+                None => text::stem(&word),
+            },
+        )
         .collect()
 }
 
@@ -268,17 +282,16 @@ fn part_of(short: &Held, long: &Held) -> bool {
     let Some(rest) = long_words.strip_prefix(short_words.as_slice()) else {
         return false;
     };
-    let limited = |words: &[String]| {
-        let mut words = words.iter();
-        words.any(|word| LIMITS.contains(&word.as_str()) || NEGATIONS.contains(&word.as_str()))
-    };
+    let is_one_of = |lists: [&[&str]; 2], word: &str| lists.iter().any(|list| list.contains(&word));
+    let mut words = long_words.iter();
+    let limited = words.any(|word| is_one_of([LIMITS, NEGATIONS], word));
     let (Some(next), true) = (rest.first(), short_words.len() >= 3) else {
         return false;
     };
     short.kind == long.kind
-        && GOES_ON.contains(&next.as_str())
+        && is_one_of([GOES_ON, ADDING], next)
         && rest.len() >= 2
-        && !limited(&long_words)
+        && !limited
         && (short.subject.is_none() || short.subject == long.subject)
         && cosine(&short.vector, &long.vector) >= PART_SIMILARITY
 }
@@ -381,6 +394,7 @@ mod tests {
         for (short, long) in [
             ("User has a dog", "User has a dog named Rex"),
             ("User works at Acme", "User works at Acme as a nurse"),
+            ("User hat einen Hund", "User hat einen Hund namens Rex"),
             (
                 "User lives with a parent",
                 "User lives with a parent in Leeds",
@@ -467,6 +481,25 @@ mod tests {
         );
         short.explicit = true;
         assert_eq!(merged(&short, &long), []);
+    }
+
+    #[test]
+    fn of_one_value_of_a_slot_told_twice_what_says_more_stays() {
+        let home = |content: &str, told: i64| {
+            let mut held = held(content, told);
+            held.subject = Some("home".to_owned());
+            held
+        };
+        let more = home("User has lived in Lisbon since 2018", 1);
+        let less = home("User lives in Lisbon", 9);
+        for (a, b) in [(&more, &less), (&less, &more)] {
+            let events = merged(a, b);
+            assert_eq!(outcome(&events), Some((more.id, less.id)));
+            let [Event::MemoryReinforced(stays), _] = &events[..] else {
+                panic!("{events:?}")
+            };
+            assert_eq!(stays.reinforced_at, at(9));
+        }
     }
 
     #[test]

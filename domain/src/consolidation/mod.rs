@@ -6,13 +6,13 @@
 //! *Reinforced* when it was told again. Two that merely resemble each other are two.
 
 mod claim;
+pub(crate) mod words;
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 
-pub(crate) use self::claim::NEGATIONS;
 use self::claim::{Claim, same_day};
 use crate::events::{Event, MemoryRecorded, MemoryReinforced, MemoryRevised, MemorySuperseded};
 use crate::extraction::Candidate;
@@ -250,9 +250,7 @@ impl Book {
                 (known.rests_on(&found.sources), known.told_at, known.id)
             })
         };
-        // A name has no words for what is added to it: "Alice", "Alice Smith".
-        let subject = found.candidate.subject.as_deref();
-        let named = subject.is_some_and(|subject| subject.ends_with("name"));
+        let named = found.candidate.subject.as_deref().is_some_and(is_name);
         if let Some((at, _)) = last(&|page| page.form == found.form) {
             return Some(Same::Told(at, "the same words"));
         }
@@ -543,6 +541,11 @@ fn is_related(found: &Found, page: &Page) -> bool {
             .is_disjoint(&usage::telling_terms(&page.known.content))
 }
 
+/// Whether a slot holds a name, which has no words for what is added to it: "Alice", "Alice Smith".
+fn is_name(slot: &str) -> bool {
+    slot.ends_with("name")
+}
+
 /// What a statement says, read once to be held against others.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fact {
@@ -562,6 +565,11 @@ impl Fact {
     pub fn is(&self, other: &Self, similarity: f64) -> bool {
         let (a, b) = (&self.claim, &other.claim);
         a.is_dated_as(b) && (a.is(b) || similarity >= SAME_FACT_SIMILARITY && a.could_be(b))
+    }
+
+    /// Whether this gives a slot the same value as the other statement does, maybe with more to it.
+    pub fn has_value_of(&self, other: &Self, slot: &str) -> bool {
+        self.claim.has_value_of(&other.claim, is_name(slot))
     }
 }
 
