@@ -533,9 +533,11 @@ fn is_over(found: &Found, page: &Page) -> bool {
 }
 
 /// Whether a statement has anything to do with a known one that is said to be replaced by it: models
-/// name whatever they were shown.
+/// name whatever they were shown. Without the vectors of both that can't be told, and the LLM is believed.
 fn is_related(found: &Found, page: &Page) -> bool {
-    found.fills_slot_of(page)
+    let is_unclear = found.vector.is_empty() || page.known.vector.is_empty();
+    is_unclear
+        || found.fills_slot_of(page)
         || cosine(&found.vector, &page.known.vector) >= RELATED_SIMILARITY
         || !usage::telling_terms(&found.candidate.content)
             .is_disjoint(&usage::telling_terms(&page.known.content))

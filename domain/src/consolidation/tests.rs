@@ -248,6 +248,7 @@ fn the_llm_is_believed_to_replace_only_what_its_statement_has_to_do_with() {
     assert_eq!(replacing("User left Berlin", vec![0.0, 1.0]), ["User lives in Berlin"], "a word");
     assert_eq!(replacing("User heals people", vec![-0.2, 1.0]), Vec::<String>::new());
     assert_eq!(replacing("User heals people", vec![1.0, 1.0]).len(), 3, "meaning");
+    assert_eq!(replacing("User likes tea", vec![]).len(), 3, "it can't be told");
 }
 
 /// Something told of a slot.
