@@ -1,8 +1,11 @@
-//! What follows when a user writes a memory down instead of telling it in a conversation.
+//! What follows when a user writes a memory down, or corrects one, instead of telling it in a
+//! conversation. The slot that a statement fills is seen as in what is told, so that what is told later
+//! ends it.
 
 use chrono::{DateTime, Utc};
 
-use crate::events::{Event, MemoryRecorded, MemoryReinforced};
+use crate::events::{CORRECTED_BY_HAND, Event, MemoryRecorded, MemoryReinforced, MemoryRevised};
+use crate::heuristics;
 use crate::ids::MemoryId;
 use crate::memory::{MemoryKind, Source, clamp_importance};
 
@@ -37,7 +40,9 @@ pub struct WrittenDown {
 /// messages that it rests on.
 pub fn remember(written: WrittenDown, same: Option<(MemoryId, &[Source])>) -> Event {
     let said_at = written.sources.iter().map(|(_, at)| *at).max();
-    let told_at = written.occurred_at.or(said_at).unwrap_or(written.now);
+    let valid_from = written.occurred_at.or(said_at).unwrap_or(written.now);
+    // What is to come was told now: what is told tomorrow is newer.
+    let told_at = valid_from.min(written.now);
     let mut sources: Vec<Source> = Vec::new();
     for (source, _) in &written.sources {
         let known = same.is_some_and(|(_, known)| known.contains(source));
@@ -55,19 +60,56 @@ pub fn remember(written: WrittenDown, same: Option<(MemoryId, &[Source])>) -> Ev
         .into(),
         None => MemoryRecorded {
             memory_id: written.memory_id,
+            subject: slot(&written.content),
             content: written.content,
             kind: written.kind,
             importance: clamp_importance(written.importance.unwrap_or(IMPORTANCE)),
             explicit: false,
             sources,
-            subject: None,
             occurred_at: written.occurred_at,
-            valid_from: told_at,
+            valid_from,
             told_at,
             reason: WRITTEN_DOWN.to_owned(),
         }
         .into(),
     }
+}
+
+/// A correction of a memory; what is not given stays.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Correction {
+    /// The memory.
+    pub memory_id: MemoryId,
+    /// The new statement, 1..=2,000 characters.
+    pub content: Option<String>,
+    /// Its new kind.
+    pub kind: Option<MemoryKind>,
+    /// Its new importance, 0..=1.
+    pub importance: Option<f64>,
+    /// When it is corrected.
+    pub now: DateTime<Utc>,
+}
+
+/// Decides what a correction makes of a memory.
+pub fn correct(correction: Correction) -> Event {
+    MemoryRevised {
+        memory_id: correction.memory_id,
+        subject: correction.content.as_deref().and_then(slot),
+        content: correction.content,
+        kind: correction.kind,
+        importance: correction.importance.map(clamp_importance),
+        explicit: None,
+        occurred_at: None,
+        sources: Vec::new(),
+        revised_at: correction.now,
+        reason: CORRECTED_BY_HAND.to_owned(),
+    }
+    .into()
+}
+
+/// The slot that a statement fills, if it has one.
+fn slot(content: &str) -> Option<String> {
+    heuristics::read_statement(content).subject
 }
 
 #[cfg(test)]
@@ -116,6 +158,43 @@ mod tests {
             );
             assert_eq!((event.importance, event.explicit), (0.5, false));
             assert_eq!(event.sources.len(), said.len().min(2), "each once");
+        }
+    }
+
+    #[test]
+    fn what_is_to_come_is_told_now() {
+        let Event::MemoryRecorded(event) = remember(written(Some(900), &[]), None) else {
+            panic!("recorded")
+        };
+        let times = (event.told_at, event.valid_from, event.occurred_at);
+        assert_eq!(times, (at(100), at(900), Some(at(900))));
+    }
+
+    #[test]
+    fn what_is_written_or_corrected_fills_the_slot_that_it_fills_when_told() {
+        let mut lives = written(None, &[]);
+        lives.content = "User lives in Berlin".to_owned();
+        let Event::MemoryRecorded(recorded) = remember(lives, None) else {
+            panic!("recorded")
+        };
+        assert_eq!(recorded.subject.as_deref(), Some("home"));
+        let correction = |content: Option<&str>| Correction {
+            memory_id: recorded.memory_id,
+            content: content.map(str::to_owned),
+            kind: None,
+            importance: Some(0.7),
+            now: at(101),
+        };
+        for (content, subject) in [
+            (Some("User lives in Potsdam"), Some("home")),
+            (Some("User likes Potsdam"), None),
+            (None, None),
+        ] {
+            let Event::MemoryRevised(event) = correct(correction(content)) else {
+                panic!("revised")
+            };
+            assert_eq!(event.subject.as_deref(), subject, "{content:?}");
+            assert_eq!(event.reason, CORRECTED_BY_HAND);
         }
     }
 

@@ -370,7 +370,7 @@ pub struct MemoryRecorded {
     pub occurred_at: Option<DateTime<Utc>>,
     /// Since when it holds: the time of the message, or of what happened.
     pub valid_from: DateTime<Utc>,
-    /// From when its importance decays: when it was told.
+    /// When it was told; its importance decays from then, or from `occurred_at` when that is later.
     pub told_at: DateTime<Utc>,
     /// Why it was recorded.
     pub reason: String,

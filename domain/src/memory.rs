@@ -1,5 +1,7 @@
 //! What a memory is, and how its importance fades with time.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Duration, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +48,24 @@ pub struct Source {
     pub conversation_id: ConversationId,
     /// The message.
     pub message_id: MessageId,
+}
+
+/// The most messages that a memory names: what is told more often is no better founded, and each
+/// change of a memory keeps them all once more.
+pub const MAX_SOURCES: usize = 1_000;
+
+/// Adds the messages that a memory does not name yet, in their order, as long as it names fewer than
+/// [`MAX_SOURCES`].
+pub fn add_sources(named: &mut Vec<Source>, more: &[Source]) {
+    let mut seen: HashSet<Source> = named.iter().copied().collect();
+    for source in more {
+        if named.len() >= MAX_SOURCES {
+            return;
+        }
+        if seen.insert(*source) {
+            named.push(*source);
+        }
+    }
 }
 
 /// How fast memories fade.
@@ -125,9 +145,26 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::ids::derived;
 
     fn at(seconds: i64) -> DateTime<Utc> {
         DateTime::from_timestamp(seconds, 0).expect("in range")
+    }
+
+    #[test]
+    fn a_memory_names_a_message_once_and_not_without_end() {
+        let source = |n: usize| Source {
+            conversation_id: ConversationId(derived(&["c"])),
+            message_id: MessageId(derived(&["m", &n.to_string()])),
+        };
+        let mut named = Vec::new();
+        add_sources(&mut named, &[source(1), source(2), source(1)]);
+        add_sources(&mut named, &[source(2), source(3)]);
+        assert_eq!(named, [source(1), source(2), source(3)]);
+        let many: Vec<Source> = (0..10_000).map(source).collect();
+        add_sources(&mut named, &many);
+        assert_eq!(named.len(), MAX_SOURCES);
+        assert_eq!(named[..4], [source(1), source(2), source(3), source(0)]);
     }
 
     #[test]

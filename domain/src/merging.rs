@@ -2,14 +2,15 @@
 //! only one. Says which one stays and appends to it before the other is closed.
 //!
 //! It never merges what merely resembles, so it asks for more than extraction does: beyond
-//! [`same_fact`], two statements may differ in the words that put a fact, and in what only one of
+//! [`Fact::is`], two statements may differ in the words that put a fact, and in what only one of
 //! them adds, but not in what each of them states.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, NaiveDate, Utc};
 
-use crate::consolidation::{cosine, same_fact};
+use crate::consolidation::words::{ADDING, NEGATIONS, meaning};
+use crate::consolidation::{Fact, cosine};
 use crate::events::{Event, MemoryReinforced, MemoryRevised, MemorySuperseded};
 use crate::ids::MemoryId;
 use crate::memory::{MemoryKind, Source};
@@ -18,17 +19,18 @@ use crate::text;
 /// The cosine similarity from which a statement may be the beginning of a longer one.
 pub const PART_SIMILARITY: f64 = 0.70;
 
-/// Words in which one fact is put in several ways: those of a line count as the first of it.
-const WORDINGS: &[&[&str]] = &[
-    &[
-        "like", "likes", "love", "loves", "enjoy", "enjoys", "fond", "fan",
-    ],
-    &[
-        "live", "lives", "living", "reside", "resides", "based", "home",
-    ],
-    &["name", "named", "call", "called"],
-    &["work", "works", "working", "employed", "job"],
-    &["want", "wants", "wish", "wishes"],
+/// Words in which a fact may be put besides those that [`meaning`] knows, once what surrounds them is left
+/// out: "is fond of tea", "is based in Oslo".
+const WORDINGS: &[(&str, &str)] = &[
+    ("fond", "like"),
+    ("fan", "like"),
+    ("reside", "live"),
+    ("based", "live"),
+    ("home", "live"),
+    ("call", "called"),
+    ("job", "work"),
+    ("wish", "want"),
+    ("wishes", "want"),
 ];
 
 /// Words that a statement can do without.
@@ -43,17 +45,16 @@ const FILLERS: &[&str] = &[
     "owns",
 ];
 
-/// Words after which a statement goes on with what it adds to a shorter one. Not "but", "or", "if",
-/// "except", "until": what follows these takes something back.
-const GOES_ON: &[&str] = &[
-    "and", "as", "at", "called", "for", "from", "in", "named", "near", "on", "since", "that", "to",
-    "which", "who", "with",
-];
+/// Words, besides [`ADDING`], after which a statement goes on with what it adds to a shorter one. Not
+/// "but", "or", "if", "except", "until": what follows these takes something back.
+const GOES_ON: &[&str] = &["and", "named", "that", "to"];
 
-/// Words that say that something is not so, or only so far. A statement with one of them says more
-/// the shorter it is.
+/// Words that say, as [`NEGATIONS`] do, that something is only so far so. A statement with one of them
+/// says more the shorter it is.
+#[rustfmt::skip]
 const LIMITS: &[&str] = &[
-    "not", "no", "never", "without", "nobody", "nothing", "only", "hardly", "barely", "except",
+    "nobody", "nothing", "only", "hardly", "barely", "except", "nichts", "nur", "kaum", "ohne", "außer", "nada", "solo",
+    "sólo", "sin", "salvo", "excepto",
 ];
 
 /// The reasons of a memory that went into another one.
@@ -147,8 +148,7 @@ fn strengthened(stays: &Held, goes: &Held) -> Event {
     let sources: Vec<Source> = goes.sources.iter().filter(new).copied().collect();
     let told_at = stays.told_at.max(goes.told_at);
     let reason = "merged with a memory of the same fact".to_owned();
-    let occurred_at = goes.occurred_at.filter(|_| stays.occurred_at.is_none());
-    if goes.importance <= stays.importance && occurred_at.is_none() {
+    if goes.importance <= stays.importance {
         return MemoryReinforced {
             memory_id: stays.id,
             sources,
@@ -161,9 +161,10 @@ fn strengthened(stays: &Held, goes: &Held) -> Event {
         memory_id: stays.id,
         content: None,
         kind: None,
-        importance: Some(stays.importance.max(goes.importance)),
+        importance: Some(goes.importance),
         explicit: None,
-        occurred_at,
+        // Only what is dated alike is the same.
+        occurred_at: None,
         subject: None,
         sources,
         revised_at: told_at,
@@ -188,7 +189,16 @@ fn judge<'a>(a: &'a Held, b: &'a Held) -> Option<(&'a Held, &'a Held, Relation)>
             return Some(part);
         }
     }
-    if a.subject.is_some() && a.subject == b.subject && a.told_at != b.told_at {
+    let slot = a.subject.as_deref().filter(|_| a.subject == b.subject)?;
+    if one_day {
+        let (fact_a, fact_b) = (Fact::of(&a.content), Fact::of(&b.content));
+        for (less, of, more, fact) in [(a, &fact_a, b, &fact_b), (b, &fact_b, a, &fact_a)] {
+            if !less.explicit && fact.has_value_of(of, slot) {
+                return Some((more, less, Relation::Part));
+            }
+        }
+    }
+    if a.told_at != b.told_at {
         let (older, newer) = if a.told_at < b.told_at {
             (a, b)
         } else {
@@ -236,10 +246,11 @@ fn ranked<'a>(
     Some((stays, goes, relation))
 }
 
-/// Whether two statements state one fact: [`same_fact`], and what they state is the same but for the
+/// Whether two statements state one fact: [`Fact::is`], and what they state is the same but for the
 /// words that put it, in the same order.
 fn same_statement(a: &Held, b: &Held) -> bool {
-    if !same_fact(&a.content, &a.vector, &b.content, &b.vector) {
+    let similarity = cosine(&a.vector, &b.vector);
+    if !Fact::of(&a.content).is(&Fact::of(&b.content), similarity) {
         return false;
     }
     if a.subject.is_some() && b.subject.is_some() && a.subject != b.subject {
@@ -251,14 +262,16 @@ fn same_statement(a: &Held, b: &Held) -> bool {
 
 /// The terms that a statement states, in order, whatever words it is put in.
 fn stated(content: &str) -> Vec<String> {
-    let wording = |word: &str| WORDINGS.iter().find(|line| line.contains(&word));
+    let also = |word: &str| WORDINGS.iter().find(|(said, _)| *said == word);
     text::words(content)
         .into_iter()
         .filter(|word| !text::is_stop_word(word) && !FILLERS.contains(&word.as_str()))
-        .map(|word| match wording(&word).and_then(|line| line.first()) {
-            Some(first) => (*first).to_owned(),
-            None => text::stem(&word),
-        })
+        .map(
+            |word| match meaning(&word).or_else(|| also(&word).map(|(_, meant)| *meant)) {
+                Some(meant) => meant.to_owned(),
+                None => text::stem(&word),
+            },
+        )
         .collect()
 }
 
@@ -269,17 +282,16 @@ fn part_of(short: &Held, long: &Held) -> bool {
     let Some(rest) = long_words.strip_prefix(short_words.as_slice()) else {
         return false;
     };
-    let limited = |words: &[String]| {
-        let mut words = words.iter();
-        words.any(|word| LIMITS.contains(&word.as_str()) || word.ends_with("nt") && word.len() <= 7)
-    };
+    let is_one_of = |lists: [&[&str]; 2], word: &str| lists.iter().any(|list| list.contains(&word));
+    let mut words = long_words.iter();
+    let limited = words.any(|word| is_one_of([LIMITS, NEGATIONS], word));
     let (Some(next), true) = (rest.first(), short_words.len() >= 3) else {
         return false;
     };
     short.kind == long.kind
-        && GOES_ON.contains(&next.as_str())
+        && is_one_of([GOES_ON, ADDING], next)
         && rest.len() >= 2
-        && !limited(&long_words)
+        && !limited
         && (short.subject.is_none() || short.subject == long.subject)
         && cosine(&short.vector, &long.vector) >= PART_SIMILARITY
 }
@@ -382,6 +394,11 @@ mod tests {
         for (short, long) in [
             ("User has a dog", "User has a dog named Rex"),
             ("User works at Acme", "User works at Acme as a nurse"),
+            ("User hat einen Hund", "User hat einen Hund namens Rex"),
+            (
+                "User lives with a parent",
+                "User lives with a parent in Leeds",
+            ),
             (
                 "User wants to visit Japan",
                 "User wants to visit Japan in spring with Ann",
@@ -412,6 +429,10 @@ mod tests {
             (
                 "User does not eat meat",
                 "User does not eat meat on Fridays",
+            ),
+            (
+                "User shouldn't eat meat",
+                "User shouldn't eat meat on Fridays",
             ),
             ("User likes dogs", "User likes dogs except pugs"),
             (
@@ -460,6 +481,25 @@ mod tests {
         );
         short.explicit = true;
         assert_eq!(merged(&short, &long), []);
+    }
+
+    #[test]
+    fn of_one_value_of_a_slot_told_twice_what_says_more_stays() {
+        let home = |content: &str, told: i64| {
+            let mut held = held(content, told);
+            held.subject = Some("home".to_owned());
+            held
+        };
+        let more = home("User has lived in Lisbon since 2018", 1);
+        let less = home("User lives in Lisbon", 9);
+        for (a, b) in [(&more, &less), (&less, &more)] {
+            let events = merged(a, b);
+            assert_eq!(outcome(&events), Some((more.id, less.id)));
+            let [Event::MemoryReinforced(stays), _] = &events[..] else {
+                panic!("{events:?}")
+            };
+            assert_eq!(stays.reinforced_at, at(9));
+        }
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Whether a reply made use of the memories that it was given. Being recalled alone says nothing: a
 //! memory that is shown again and again and never taken up is to fade like any other.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::LazyLock;
 
 use chrono::{DateTime, Utc};
 
@@ -74,10 +75,9 @@ pub struct Answered {
 
 /// Whether a reply took up a memory: a third at least of the meaningful words that the memory had to
 /// add to the user's message are in the reply. What the user had said themselves shows nothing.
-pub fn made_use(memory: &str, message: &str, reply: &str) -> bool {
-    let said = terms(message);
-    let own: BTreeSet<String> = terms(memory).difference(&said).cloned().collect();
-    let taken_up = own.intersection(&terms(reply)).count();
+fn made_use(memory: &str, said: &BTreeSet<String>, replied: &BTreeSet<String>) -> bool {
+    let own: BTreeSet<String> = telling_terms(memory).difference(said).cloned().collect();
+    let taken_up = own.intersection(replied).count();
     taken_up > 0 && taken_up * 3 >= own.len()
 }
 
@@ -85,8 +85,10 @@ pub fn made_use(memory: &str, message: &str, reply: &str) -> bool {
 pub fn uses<'a>(replies: impl IntoIterator<Item = &'a Answered>) -> Vec<MemoryUse> {
     let mut uses: BTreeMap<MemoryId, MemoryUse> = BTreeMap::new();
     for answered in replies {
+        let said = telling_terms(&answered.message);
+        let replied = telling_terms(&answered.reply);
         for (memory_id, statement) in &answered.recalled {
-            if !made_use(statement, &answered.message, &answered.reply) {
+            if !made_use(statement, &said, &replied) {
                 continue;
             }
             let used = uses.entry(*memory_id).or_insert(MemoryUse {
@@ -101,12 +103,13 @@ pub fn uses<'a>(replies: impl IntoIterator<Item = &'a Answered>) -> Vec<MemoryUs
     uses.into_values().collect()
 }
 
-/// The words of a text that can be recognised elsewhere.
-fn terms(text: &str) -> BTreeSet<String> {
-    text::terms(text)
+/// The terms of a text that say what it is about, and can be recognised elsewhere.
+pub(crate) fn telling_terms(text: &str) -> BTreeSet<String> {
+    static FRAME_TERMS: LazyLock<HashSet<String>> =
+        LazyLock::new(|| FRAME.iter().map(|word| text::stem(word)).collect());
+    text::term_sequence(text)
         .into_iter()
-        .map(|(term, _)| term)
-        .filter(|term| !FRAME.iter().any(|word| text::stem(word) == *term))
+        .filter(|term| !FRAME_TERMS.contains(term))
         .collect()
 }
 
@@ -116,6 +119,10 @@ mod tests {
 
     use super::*;
     use crate::ids::derived;
+
+    fn made_use(memory: &str, message: &str, reply: &str) -> bool {
+        super::made_use(memory, &telling_terms(message), &telling_terms(reply))
+    }
 
     #[test]
     fn a_reply_that_takes_a_memory_up_makes_use_of_it() {

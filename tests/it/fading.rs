@@ -178,3 +178,27 @@ async fn what_a_reply_made_use_of_decays_from_then_on_and_is_no_more_important()
         ["MemoryRecorded", "MemoriesRecalled", "MemoriesRecalled"]
     );
 }
+
+#[tokio::test]
+async fn what_lies_ahead_keeps_its_importance_and_what_is_past_decays_from_when_it_was_told() {
+    let app = App::start_with(&[("MEMORY_EXTRACTION_METHOD", "heuristic")]).await;
+    let told = Utc::now() - TimeDelta::days(90);
+    let day = |days: i64| (told + TimeDelta::days(days)).format("%-d %B %Y");
+    let said = |content: String| json!({"role": "user", "content": content, "created_at": told});
+    let messages = json!({"messages": [
+        said(format!("My wedding is on {}", day(380))),
+        said(format!("I ran a marathon on {}", day(-700))),
+    ]});
+    let (status, imported) = app.post("alice", "/conversations/import", &messages).await;
+    assert_eq!(status, 201, "{imported}");
+    let memories = list(&app, "alice", "").await;
+    let left = |words: &str| {
+        let is = |memory: &&Value| memory["content"].as_str().unwrap().contains(words);
+        let memory = memories.iter().find(is).expect(words);
+        assert!(memory["metadata"]["occurred_at"].is_string(), "{memory}");
+        let of = |name: &str| memory[name].as_f64().unwrap();
+        of("importance_now") / of("importance")
+    };
+    assert!((left("wedding") - 1.0).abs() < 0.001);
+    assert!((left("marathon") - 0.5).abs() < 0.01, "one half-life ago");
+}

@@ -6,6 +6,7 @@ use companion_tests::app::{App, status_and_json};
 use companion_tests::llm::Behaviour;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::memory::{answer, list, search, statement, tell};
 use crate::steps::{cancelling, expect, gated, header, refused};
@@ -548,6 +549,7 @@ async fn a_file_with_a_fault_is_refused_whole_and_the_line_is_named() {
         with(known, "/data/importance", json!(1.5)),
         with(known, "/data/valid_from", json!("+12026-01-01T00:00:00Z")),
         with(known, "/data/kind", json!("secret")),
+        with(known, "/data/sources", many_sources(0, 1_001)),
         (without(at("ConversationStarted")), said),
         (without(good.len() - 1), good.len() - 1),
         (without(known), good.len() - 1),
@@ -594,6 +596,52 @@ async fn a_file_with_a_fault_is_refused_whole_and_the_line_is_named() {
     let (status, list) = there.get("alice", "/conversations").await;
     assert_eq!((status, &list["total"]), (200, &json!(0)));
     assert_eq!(import(&there, "alice", &whole).await["memories"], 1);
+}
+
+/// So many messages of some conversation, from the n-th on.
+fn many_sources(from: u128, count: u128) -> Value {
+    let id = |n: u128| Uuid::from_u128((7 << 76) | (2 << 62) | n);
+    let source = |n| json!({"conversation_id": id(0), "message_id": id(n + 1)});
+    (from..from + count).map(source).collect()
+}
+
+#[tokio::test]
+async fn however_often_a_file_tells_a_memory_it_stays_small_and_can_be_taken_along() {
+    let (here, there) = (start().await, start().await);
+    tell(&here, "alice", "I like sherry", "User likes sherry").await;
+    let mut lines = lines(&export(&here, "alice").await);
+    let known = lines.iter().find(|line| line["event"] == "MemoryRecorded");
+    let known = known.unwrap().clone();
+    lines.pop();
+    for n in 0..20u128 {
+        let mut again = known.clone();
+        again["event"] = json!("MemoryReinforced");
+        again["id"] = json!(Uuid::now_v7());
+        again["version"] = json!(1_000 + u64::try_from(n).unwrap());
+        again["data"] = json!({
+            "memory_id": known["data"]["memory_id"], "sources": many_sources(600 * n, 1_000),
+            "reinforced_at": known["data"]["told_at"], "reason": "told again",
+        });
+        lines.push(again);
+    }
+    lines.push(json!({"end": lines.len() - 1}));
+    assert_eq!(import(&there, "alice", &file(&lines)).await["memories"], 1);
+    let memories = list(&there, "alice", "").await;
+    let sources = memories[0]["sources"].as_array().unwrap();
+    assert_eq!((memories.len(), sources.len()), (1, 1_000));
+    assert_eq!(
+        sources[0]["message_id"], known["data"]["sources"][0]["message_id"],
+        "the first stay"
+    );
+    let again = export(&there, "alice").await;
+    assert_eq!(import(&here, "bob", &again).await["memories"], 1);
+    assert_eq!(
+        list(&here, "bob", "").await[0]["sources"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1_000
+    );
 }
 
 #[tokio::test]

@@ -340,6 +340,25 @@ async fn a_correction_changes_what_is_given() {
 }
 
 #[tokio::test]
+async fn what_is_written_or_corrected_by_hand_is_ended_by_what_is_told_later() {
+    let app = App::start_with(&[("MEMORY_EXTRACTION_METHOD", "heuristic")]).await;
+    remember(
+        &app,
+        json!({"content": "User lives in Berlin", "kind": "fact"}),
+    )
+    .await;
+    app.chat("alice", "I moved to Lisbon", None).await;
+    assert_eq!(app.memories("alice").await, ["User lives in Lisbon"]);
+    let lisbon = list(&app, "alice", "").await.remove(0);
+    let (status, _) = patch(&app, &lisbon, &json!({"content": "User lives in Potsdam"})).await;
+    assert_eq!(status, 200);
+    app.chat("alice", "I moved to Madrid", None).await;
+    assert_eq!(app.memories("alice").await, ["User lives in Madrid"]);
+    let all = list(&app, "alice", "include_inactive=true").await;
+    assert_eq!(all.len(), 3);
+}
+
+#[tokio::test]
 async fn a_correction_brings_a_faded_memory_back_to_life() {
     let app = App::start().await;
     let old = json!({"content": "User has a cold", "kind": "context", "occurred_at": "2020-01-01T00:00:00Z"});

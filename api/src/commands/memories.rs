@@ -8,11 +8,9 @@ use companion_adapters::core::Core;
 use companion_adapters::event_store::{AppendError, Expected};
 use companion_adapters::memories::{self, Memory};
 use companion_adapters::messages;
-use companion_domain::by_hand::{self, WrittenDown};
+use companion_domain::by_hand::{self, Correction, WrittenDown};
 use companion_domain::conversation::Conversation;
-use companion_domain::events::{
-    CORRECTED_BY_HAND, Event, MemoryForgotten, MemoryRevised, Metadata,
-};
+use companion_domain::events::{Event, MemoryForgotten, Metadata};
 use companion_domain::ids::{ConversationId, MemoryId, MessageId, StreamId, UserId};
 use companion_domain::memory::{MemoryKind, Source};
 use poem::Request;
@@ -164,19 +162,14 @@ impl MemoryCommands {
             return Err(Problem::invalid_field("body", message));
         }
         let (user, id) = (caller.user, MemoryId(id.0));
-        let revised = MemoryRevised {
+        let corrected = by_hand::correct(Correction {
             memory_id: id,
             content: change_to.content,
             kind: change_to.kind.map(MemoryKind::from),
             importance: change_to.importance,
-            explicit: None,
-            occurred_at: None,
-            subject: None,
-            sources: Vec::new(),
-            revised_at: Utc::now(),
-            reason: CORRECTED_BY_HAND.to_owned(),
-        };
-        let command = Command::Change(id, if_match, revised.into());
+            now: Utc::now(),
+        });
+        let command = Command::Change(id, if_match, corrected);
         let (event, version) = append(core, user, command).await?;
         let memory = after(core, user, &event, version).await?;
         Ok(OneMemory::new(view(core, user, memory).await?, None))

@@ -3,6 +3,7 @@
 
 use chrono::{DateTime, Utc};
 
+use super::words::{ADDING, AUXILIARIES, EMPTY, NEGATIONS, NO_MORE, meaning};
 use crate::{heuristics, text};
 
 /// What a statement claims.
@@ -14,77 +15,50 @@ pub(super) struct Claim {
     negative: bool,
     /// The names and numbers among them, sorted.
     names: Vec<String>,
+    /// The places of the words before which the statement pauses: "Lisbon, Portugal".
+    pauses: Vec<usize>,
+    /// The date that is set behind the statement, as it is worded.
+    date: Option<String>,
 }
-
-/// Words that change nothing.
-#[rustfmt::skip]
-const EMPTY: &[&str] = &[
-    "a", "an", "the", "user", "users", "usuario", "nutzer", "their", "his", "her", "very", "really", "also",
-    "currently", "now", "still", "that", "any", "to", "do", "does", "ein", "eine", "einen", "sehr", "jetzt",
-    "un", "una", "el", "la", "los", "las", "muy", "ahora", "ihr", "ihre", "sein", "seine", "s",
-];
-
-/// Words that deny what stands beside them.
-#[rustfmt::skip]
-const NEGATIONS: &[&str] = &[
-    "not", "no", "never", "without", "cannot", "dont", "doesnt", "didnt", "isnt", "arent", "wasnt", "werent",
-    "hasnt", "havent", "cant", "couldnt", "wont", "wouldnt", "shouldnt", "nicht", "kein", "keine", "keinen",
-    "keinem", "nie", "niemals", "nunca", "jamás",
-];
-
-/// Words that say that it was otherwise before; what they deny is denied by another word.
-const NO_MORE: &[&str] = &["longer", "anymore", "mehr", "ya"];
-
-/// Words on the left claim what the one on the right claims; `!` denies it.
-#[rustfmt::skip]
-const MEANINGS: &[(&str, &str)] = &[
-    ("likes", "like"), ("like", "like"), ("loves", "like"), ("love", "like"), ("adores", "like"), ("enjoys", "like"),
-    ("enjoy", "like"), ("adore", "like"), ("hates", "!like"), ("hate", "!like"), ("dislikes", "!like"),
-    ("dislike", "!like"), ("detests", "!like"), ("loathes", "!like"), ("despises", "!like"),
-    ("has", "have"), ("have", "have"), ("owns", "have"), ("own", "have"), ("is", "be"), ("are", "be"), ("be", "be"),
-    ("called", "called"), ("named", "called"), ("name", "called"), ("names", "called"), ("lives", "live"), ("live", "live"), ("resides", "live"),
-    ("works", "work"), ("work", "work"), ("employed", "work"), ("kids", "children"), ("mom", "mother"), ("mum", "mother"),
-    ("dad", "father"), ("mag", "like"), ("liebt", "like"), ("hasst", "!like"), ("lebt", "wohnt"), ("gusta", "like"),
-    ("encanta", "like"), ("gustan", "like"), ("encantan", "like"), ("odia", "!like"), ("adora", "like"), ("ama", "like"),
-];
-
-/// Words that begin what is added to a fact without making it another.
-#[rustfmt::skip]
-const ADDING: &[&str] = &[
-    "called", "with", "in", "at", "from", "since", "for", "who", "which", "whose", "because", "as", "on", "near",
-    "by", "namens", "mit", "aus", "seit", "bei", "als", "heißt", "llamado", "llamada", "que", "con", "desde", "en",
-    "como",
-];
 
 impl Claim {
     pub(super) fn of(statement: &str) -> Self {
-        let statement = heuristics::without_date(statement).replace("can't stand", "hates");
+        let undated = heuristics::without_date(statement);
+        let date = statement.get(undated.len()..).map(text::normal_form);
+        let statement = undated.replace("can't stand", "hates");
         let mut claim = Self {
             words: Vec::new(),
             negative: false,
             names: names(&statement),
+            pauses: Vec::new(),
+            date: date.filter(|date| !date.is_empty()),
         };
-        for word in text::words(&statement) {
+        for part in statement.split([',', ';', '(']) {
+            if !claim.words.is_empty() {
+                claim.pauses.push(claim.words.len());
+            }
+            claim.read(part);
+        }
+        claim
+    }
+
+    fn read(&mut self, part: &str) {
+        for word in text::words(part) {
             let word = word.as_str();
             if NEGATIONS.contains(&word) {
-                claim.negative = !claim.negative;
+                self.negative = !self.negative;
             } else if !EMPTY.contains(&word) && !NO_MORE.contains(&word) {
-                let meant = MEANINGS
-                    .iter()
-                    .find(|(said, _)| *said == word)
-                    .map(|(_, meant)| *meant);
-                match meant.map(|meant| (meant, meant.strip_prefix('!'))) {
+                match meaning(word).map(|meant| (meant, meant.strip_prefix('!'))) {
                     Some((_, Some(denied))) => {
-                        claim.negative = !claim.negative;
-                        claim.words.push(denied.to_owned());
+                        self.negative = !self.negative;
+                        self.words.push(denied.to_owned());
                     }
-                    Some((meant, None)) => claim.words.push(meant.to_owned()),
-                    None if ADDING.contains(&word) => claim.words.push(word.to_owned()),
-                    None => claim.words.push(text::stem(word)),
+                    Some((meant, None)) => self.words.push(meant.to_owned()),
+                    None if ADDING.contains(&word) => self.words.push(word.to_owned()),
+                    None => self.words.push(text::stem(word)),
                 }
             }
         }
-        claim
     }
 
     /// Whether two statements claim the same.
@@ -110,12 +84,46 @@ impl Claim {
                 .is_some_and(|first| ADDING.contains(&first.as_str()))
     }
 
-    /// Whether a statement that fills the same slot gives it the same value, with more to it: "lives in
-    /// Lisbon" and "has lived in Lisbon since 2018".
-    pub(super) fn has_names_of(&self, other: &Self) -> bool {
-        !other.names.is_empty()
-            && self.negative == other.negative
-            && other.names.iter().all(|name| self.names.contains(name))
+    /// Whether a statement that fills the same slot gives it the same value, maybe with more to it: "lives
+    /// in Lisbon" and "has lived in Lisbon since 2018". Not "lives in York" and "lives in New York", nor
+    /// "is married to Anna" and "is divorced from Anna". What is added begins with a word for that or
+    /// after a pause; a name (`named`) may go on as it is.
+    pub(super) fn has_value_of(&self, other: &Self, named: bool) -> bool {
+        if other.names.is_empty() || self.negative != other.negative {
+            return false;
+        }
+        let is_light = |word: &str| ADDING.contains(&word) || AUXILIARIES.contains(&word);
+        let mut wanted = other.words.iter().filter(|word| !is_light(word)).peekable();
+        // Within what is put between: "works as a nurse at Acme".
+        let (mut aside, mut after_adding) = (false, false);
+        for (at, word) in self.words.iter().enumerate() {
+            let adds = ADDING.contains(&word.as_str());
+            match wanted.peek() {
+                None => return named || adds || self.pauses.contains(&at),
+                Some(next) if !aside && word == *next => {
+                    wanted.next();
+                }
+                Some(_) if adds => aside = false,
+                Some(_) if aside || is_light(word) => {}
+                Some(_) if after_adding => aside = true,
+                Some(_) => return false,
+            }
+            after_adding = adds;
+        }
+        wanted.peek().is_none()
+    }
+
+    /// Whether no two dates in other words stand behind them.
+    pub(super) fn may_be_dated_as(&self, other: &Self) -> bool {
+        match (&self.date, &other.date) {
+            (Some(date), Some(other)) => date == other,
+            _ => true,
+        }
+    }
+
+    /// Whether both are dated in the same words, or neither is.
+    pub(super) fn is_dated_as(&self, other: &Self) -> bool {
+        self.date == other.date
     }
 
     /// Whether both have the same names and numbers, and both or neither deny.
@@ -210,6 +218,44 @@ mod tests {
                 "{a}: {b}"
             );
         }
+    }
+
+    #[test]
+    fn a_slot_has_the_same_value_only_with_the_same_verb_and_the_whole_name() {
+        for (more, less) in [
+            (
+                "User has lived in Lisbon since 2018",
+                "User lives in Lisbon",
+            ),
+            ("User is living in Lisbon", "User lives in Lisbon"),
+            ("User lives in Lisbon, Portugal", "User lives in Lisbon"),
+            ("User lives with Anna in York", "User lives in York"),
+            ("User works as a nurse at Acme", "User works for Acme"),
+            (
+                "User is married to Anna since 2019",
+                "User is married to Anna",
+            ),
+        ] {
+            let (more_claim, less_claim) = claims(more, less);
+            assert!(more_claim.has_value_of(&less_claim, false), "{more}");
+        }
+        for (a, b) in [
+            ("User lives in New York", "User lives in York"),
+            ("User lives in Porto Alegre", "User lives in Porto"),
+            ("User is married to Anna", "User is divorced from Anna"),
+            ("User is married to Anna", "User is engaged to Anna"),
+            ("User lives in Lisbon", "User no longer lives in Lisbon"),
+            ("User works at Acme", "User works at Globex"),
+        ] {
+            let (a_claim, b_claim) = claims(a, b);
+            let either = a_claim.has_value_of(&b_claim, false);
+            assert!(
+                !either && !b_claim.has_value_of(&a_claim, false),
+                "{a}: {b}"
+            );
+        }
+        let (full, first) = claims("User's name is Alice Smith", "User's name is Alice");
+        assert!(full.has_value_of(&first, true) && !first.has_value_of(&full, true));
     }
 
     #[test]

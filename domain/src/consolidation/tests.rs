@@ -220,6 +220,119 @@ fn what_no_longer_held_and_is_told_again_is_a_new_memory() {
 }
 
 #[test]
+fn the_llm_is_believed_to_replace_only_what_its_statement_has_to_do_with() {
+    let user = UserId(derived(&["u"]));
+    let known = [
+        ("User's name is Alice", vec![1.0, 0.0]),
+        ("User lives in Berlin", vec![1.0, 0.1]),
+        ("User works as a nurse", vec![1.0, 0.2]),
+    ];
+    let told: Vec<_> = known.iter().zip(1..).map(|((content, vector), n)| {
+        let mut candidate = found(content, &format!("m{n}"), n);
+        candidate.explicit = true;
+        (candidate, vector.clone())
+    }).collect();
+    let replacing = |content: &str, vector: Vec<f32>| {
+        let mut world = World::default();
+        world.read(told.clone());
+        let mut new = found(content, "m9", 9);
+        new.replaces = told.iter().map(|(candidate, _)| memory_id(user, candidate)).collect();
+        for (memory, (_, vector)) in world.0.iter_mut().zip(&known) {
+            memory.vector.clone_from(vector);
+        }
+        world.read(vec![(new, vector)]);
+        let closed = world.0.iter().filter(|memory| memory.closed);
+        closed.map(|memory| memory.content.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(replacing("User likes tea", vec![0.0, 1.0]), Vec::<String>::new());
+    assert_eq!(replacing("User left Berlin", vec![0.0, 1.0]), ["User lives in Berlin"], "a word");
+    assert_eq!(replacing("User heals people", vec![-0.2, 1.0]), Vec::<String>::new());
+    assert_eq!(replacing("User heals people", vec![1.0, 1.0]).len(), 3, "meaning");
+    assert_eq!(replacing("User likes tea", vec![]).len(), 3, "it can't be told");
+}
+
+/// Something told of a slot.
+fn of_slot(slot: &str, content: &str, message: &str, seconds: i64) -> (Candidate, Vec<f32>) {
+    let mut candidate = found(content, message, seconds);
+    candidate.subject = Some(slot.to_owned());
+    (candidate, vec![])
+}
+
+#[test]
+fn another_value_with_the_same_names_is_another_value() {
+    for (slot, before, after) in [
+        ("home", "User lives in New York", "User lives in York"),
+        ("home", "User lives in Porto", "User lives in Porto Alegre"),
+        ("home", "User lives in Porto Alegre", "User lives in Porto"),
+        ("relationship", "User is married to Anna", "User is divorced from Anna"),
+    ] {
+        let events = decide(vec![of_slot(slot, before, "m1", 1), of_slot(slot, after, "m2", 2)]);
+        assert_eq!(events, ["MemoryRecorded", "MemoryRecorded", "MemorySuperseded"], "{after}");
+        // Read the other way round, the same is believed.
+        let mut world = World::default();
+        world.read(vec![of_slot(slot, after, "m2", 2)]);
+        world.read(vec![of_slot(slot, before, "m1", 1)]);
+        assert_eq!(world.live(), BTreeSet::from([after]));
+    }
+}
+
+#[test]
+fn an_older_wording_does_not_take_the_place_of_a_newer_one_but_what_it_adds_does() {
+    for (newer, older, expected) in [
+        ("User lives in Lisbon", "User has lived in Lisbon since 2018", "User lives in Lisbon"),
+        ("User lives in Lisbon", "User lives in Lisbon with Anna", "User lives in Lisbon with Anna"),
+    ] {
+        let mut world = World::default();
+        world.read(vec![of_slot("home", newer, "m2", 2)]);
+        world.read(vec![of_slot("home", older, "m1", 1)]);
+        assert_eq!(world.live(), BTreeSet::from([expected]));
+        assert_eq!((world.0.len(), world.0[0].sources.len()), (1, 2));
+    }
+}
+
+#[test]
+fn an_end_that_is_read_before_what_it_ends_ends_it() {
+    let works = |message, seconds| of_slot("employer", "User works at Acme", message, seconds);
+    let quits = |message, seconds| {
+        let mut quits = found("User quit their job at Acme", message, seconds);
+        quits.kind = MemoryKind::Event;
+        quits.negates = heuristics::read_statement(&quits.content).negates;
+        assert_eq!(quits.negates.as_deref(), Some("User works at Acme"));
+        (quits, vec![])
+    };
+    for (order, live) in [
+        ([quits("m2", 2), works("m1", 1)], vec!["User quit their job at Acme"]),
+        ([works("m1", 1), quits("m2", 2)], vec!["User quit their job at Acme"]),
+        // Who begins again has quit all the same.
+        ([quits("m1", 1), works("m2", 2)], vec!["User quit their job at Acme", "User works at Acme"]),
+        ([works("m2", 2), quits("m1", 1)], vec!["User quit their job at Acme", "User works at Acme"]),
+    ] {
+        let mut world = World::default();
+        for told in order {
+            world.read(vec![told]);
+        }
+        assert_eq!(world.live(), BTreeSet::from_iter(live));
+    }
+    let mut world = World::default();
+    world.read(vec![quits("m1", 1), works("m2", 2), quits("m3", 3)]);
+    assert_eq!(world.live(), BTreeSet::from(["User quit their job at Acme"]), "quit again");
+}
+
+#[test]
+fn days_with_other_labels_are_other_days() {
+    let ran = |day: &str, message, hours: i64| {
+        let mut ran = found(&format!("User ran 5 km (on {day})"), message, hours * 3_600);
+        ran.kind = MemoryKind::Event;
+        ran.occurred_at = Some(at(hours * 3_600));
+        (ran, vec![1.0, 0.1])
+    };
+    let (evening, morning) = (ran("2026-05-08", "m1", 18), ran("2026-05-09", "m2", 31));
+    assert_eq!(decide(vec![evening, morning]), ["MemoryRecorded", "MemoryRecorded"]);
+    let (noon, evening) = (ran("2026-05-08", "m1", 12), ran("2026-05-08", "m2", 18));
+    assert_eq!(decide(vec![noon, evening]), ["MemoryRecorded", "MemoryReinforced"]);
+}
+
+#[test]
 fn things_on_different_days_are_different_events() {
     let ran = |message, day: i64| {
         let mut ran = found("User ran a marathon", message, day * 86_400 + 9);
@@ -302,6 +415,9 @@ fn something_said() -> impl Strategy<Value = (&'static str, Option<&'static str>
         ("User has a dog named Rex", None),
         ("User has a dog named Max", None),
         ("User has two sisters", None),
+        ("User works at Acme", Some("employer")),
+        ("User works at Globex", Some("employer")),
+        ("User quit their job at Acme", None),
     ])
     .prop_flat_map(|(statement, slot)| (Just(statement), Just(slot), any::<bool>()))
 }
@@ -318,6 +434,10 @@ fn after(said: &[(&'static str, Option<&'static str>, bool)], steps: &[Step], fa
         let (statement, slot, explicit) = said[n];
         let mut candidate = found(statement, &n.to_string(), i64::try_from(n).expect("few"));
         candidate.subject = slot.map(str::to_owned);
+        candidate.negates = heuristics::read_statement(statement).negates;
+        if statement.contains("quit") {
+            candidate.kind = MemoryKind::Event;
+        }
         candidate.explicit = explicit;
         (candidate, Vec::new())
     };

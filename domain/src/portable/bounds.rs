@@ -3,7 +3,7 @@
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
 
 use crate::events::{Event, ImportedMessage, Metadata};
-use crate::memory::Source;
+use crate::memory::{MAX_SOURCES, Source};
 
 /// The longest message of a user or of another system, characters.
 pub const MESSAGE: usize = 32_000;
@@ -21,7 +21,7 @@ pub const NAME: usize = 100;
 const REASON: usize = 2_000;
 /// The most messages of an event.
 pub const MESSAGES: usize = 5_000;
-/// The most sources or scores of an event.
+/// The most scores or uses of an event.
 const ITEMS: usize = 10_000;
 /// The most memories that one event clears.
 const CLEARED: usize = 100_000;
@@ -242,7 +242,7 @@ fn share(field: &str, number: f64) -> Checked {
 }
 
 fn sources(sources: &[Source]) -> Checked {
-    at_most("sources", sources.len(), ITEMS)
+    at_most("sources", sources.len(), MAX_SOURCES)
 }
 
 /// A time of which a memory speaks, maybe long ago or in the future.

@@ -7,7 +7,7 @@ use crate::events::{
     Recorded, ReplyRequested, UserMessageReceived,
 };
 use crate::ids::{ConversationId, MemoryId};
-use crate::memory::Source;
+use crate::memory::{Source, add_sources};
 use uuid::Uuid;
 
 /// What a user has forgotten and thrown away so far.
@@ -56,7 +56,11 @@ impl Redaction {
                 let cleared = self.cleared.get(&source.conversation_id);
                 cleared.is_none_or(|at| recorded.version > *at)
             };
-            sources.iter().filter(told).copied().collect()
+            let told: Vec<Source> = sources.iter().filter(told).copied().collect();
+            // An event of an older version may name more than an import takes, or any memory shows.
+            let mut left = Vec::new();
+            add_sources(&mut left, &told);
+            left
         };
         let event = recorded.event.clone();
         Some(match event {

@@ -11,7 +11,7 @@ use crate::events::{
     MemoriesCleared, MemoryForgotten, MemoryRecorded, RecalledMemory, ReplyStarted,
 };
 use crate::ids::{MemoryId, MessageId, ReplyId, derived};
-use crate::memory::{MemoryKind, Source};
+use crate::memory::{MAX_SOURCES, MemoryKind, Source};
 
 fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(seconds, 0).expect("in range")
@@ -135,6 +135,20 @@ fn told(name: &str, sources: Vec<Source>) -> Event {
         reason: "new".to_owned(),
     }
     .into()
+}
+
+#[test]
+fn what_leaves_names_no_more_messages_than_may_come_in() {
+    let named = |count: usize| {
+        let sources = (0..count).map(|n| source("a", &n.to_string())).collect();
+        told("told often", sources)
+    };
+    assert!(bounds::event(&named(MAX_SOURCES), at(2)).is_ok());
+    let too_many = named(MAX_SOURCES + 1);
+    assert!(bounds::event(&too_many, at(2)).is_err());
+    let left = Redaction::default().apply(&recorded(StreamId::memory(user()), 1, too_many));
+    let left = left.expect("it was not forgotten");
+    assert_eq!(bounds::event(&left, at(2)), Ok(()));
 }
 
 #[test]

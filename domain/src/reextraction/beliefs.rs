@@ -9,7 +9,7 @@ use super::run_of;
 use crate::by_hand::{WRITTEN_DOWN, WRITTEN_DOWN_AGAIN};
 use crate::events::{CORRECTED_BY_HAND, Event, MemoryRecorded, MemorySuperseded, Recorded};
 use crate::ids::{ConversationId, MemoryId};
-use crate::memory::Source;
+use crate::memory::{Source, add_sources};
 
 /// A memory as it is now.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,7 +35,9 @@ pub enum State {
 
 impl Belief {
     /// A new memory.
-    pub fn new(memory: MemoryRecorded) -> Self {
+    pub fn new(mut memory: MemoryRecorded) -> Self {
+        let named = std::mem::take(&mut memory.sources);
+        add_sources(&mut memory.sources, &named);
         Self {
             by_hand: memory.explicit || memory.reason == WRITTEN_DOWN,
             memory,
@@ -102,7 +104,7 @@ impl Beliefs {
                     belief.events += 1;
                     belief.by_hand |= event.reason == WRITTEN_DOWN_AGAIN;
                     let memory = &mut belief.memory;
-                    memory.sources.extend(&event.sources);
+                    add_sources(&mut memory.sources, &event.sources);
                     memory.told_at = memory.told_at.max(event.reinforced_at);
                 }
             }
@@ -129,7 +131,7 @@ impl Beliefs {
                 memory.importance = event.importance.unwrap_or(memory.importance);
                 memory.explicit = event.explicit.unwrap_or(memory.explicit);
                 memory.occurred_at = event.occurred_at.or(memory.occurred_at);
-                memory.sources.extend(&event.sources);
+                add_sources(&mut memory.sources, &event.sources);
                 memory.told_at = memory.told_at.max(event.revised_at);
             }
             Event::MemorySuperseded(event) => {

@@ -1,13 +1,13 @@
 //! What would change: the shadow held against what is believed, and the events that make it so.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 
-use super::beliefs::{Belief, Beliefs, State};
+use super::beliefs::{Belief, Beliefs, GivenUp, State};
 use super::reason;
 use super::shadow::{Shadow, comes_from};
-use crate::consolidation::{cosine, same_fact};
+use crate::consolidation::{Fact, cosine};
 use crate::events::{Event, MemoryRecorded, MemorySuperseded};
 use crate::ids::{MemoryId, MessageId, derived};
 use crate::merging::went_into_another;
@@ -118,6 +118,12 @@ pub fn difference(
             .map(|(id, belief)| (*id, belief))
             .collect(),
         new: shadow.found().collect(),
+        given_up: believed
+            .given_up
+            .iter()
+            .map(|g| (text::normal_form(&g.content), g))
+            .collect(),
+        by_form: by_form(believed.memories.values()),
         becomes: BTreeMap::new(),
         difference: Difference::default(),
     };
@@ -138,6 +144,10 @@ struct Comparison<'a> {
     old: BTreeMap<MemoryId, &'a Belief>,
     /// What was found and is not paired yet.
     new: Vec<&'a Belief>,
+    /// What the user gave up, each with its form.
+    given_up: Vec<(String, &'a GivenUp)>,
+    /// All that is or was believed, by its form.
+    by_form: HashMap<String, Vec<&'a Belief>>,
     /// Under which id what was found is believed in the end.
     becomes: BTreeMap<MemoryId, MemoryId>,
     difference: Difference,
@@ -152,15 +162,10 @@ impl<'a> Comparison<'a> {
     fn pair_same_words(&mut self) {
         for new in std::mem::take(&mut self.new) {
             let form = text::normal_form(&new.memory.content);
-            let mut same = self
-                .old
-                .iter()
-                .filter(|(_, old)| text::normal_form(&old.memory.content) == form);
-            match same.next().map(|(id, old)| (*id, *old)) {
-                Some((id, old)) => {
-                    self.old.remove(&id);
-                    self.settle(old, new);
-                }
+            let mut same = self.by_form.get(&form).into_iter().flatten();
+            let old = same.find_map(|belief| self.old.remove(&belief.memory.memory_id));
+            match old {
+                Some(old) => self.settle(old, new),
                 None => self.new.push(new),
             }
         }
@@ -170,13 +175,15 @@ impl<'a> Comparison<'a> {
     /// nearest first.
     fn pair_other_words(&mut self) {
         let mut pairs: Vec<(f64, MemoryId, usize)> = Vec::new();
+        let fact = |belief: &Belief| Fact::of(&belief.memory.content);
+        let facts: Vec<Fact> = self.new.iter().map(|new| fact(new)).collect();
         for (id, old) in &self.old {
-            for (n, new) in self.new.iter().enumerate() {
-                let (a, b) = (&old.memory.content, &new.memory.content);
-                let near = self.similarity(a, b);
+            let old_fact = fact(old);
+            for (n, (new, new_fact)) in self.new.iter().zip(&facts).enumerate() {
+                let near = self.similarity(&old.memory.content, &new.memory.content);
                 let slot = old.memory.subject.is_some() && old.memory.subject == new.memory.subject;
                 let one = shares_message(old, new) && (near >= REWORDED || slot)
-                    || same_fact(a, self.shadow.vector(a), b, self.shadow.vector(b));
+                    || old_fact.is(new_fact, near);
                 if one {
                     pairs.push((near, *id, n));
                 }
@@ -230,12 +237,12 @@ impl<'a> Comparison<'a> {
             return Some("it contradicts what the user wrote");
         }
         let form = text::normal_form(&memory.content);
-        for given_up in &self.believed.given_up {
+        for (given_up_form, given_up) in &self.given_up {
             let rests_on_it = |s| given_up.sources.contains(s);
             if memory.sources.iter().any(rests_on_it) {
                 return Some("the user forgot or corrected what this message says");
             }
-            let says_it = text::normal_form(&given_up.content) == form
+            let says_it = *given_up_form == form
                 || self.similarity(&given_up.content, &memory.content) >= GIVEN_UP;
             if memory.told_at <= given_up.at && says_it {
                 return Some("the user forgot or corrected it");
@@ -255,9 +262,8 @@ impl<'a> Comparison<'a> {
     /// Whether a statement was merged into a memory that stays.
     fn is_merged(&self, new: &Belief) -> bool {
         let form = text::normal_form(&new.memory.content);
-        let says_it = |belief: &&Belief| text::normal_form(&belief.memory.content) == form;
-        let mut closed = self.believed.memories.values().filter(says_it);
-        closed.any(|belief| {
+        let mut says_it = self.by_form.get(&form).into_iter().flatten().copied();
+        says_it.any(|belief| {
             let mut into = belief;
             // Once merged, a memory may be merged again.
             for _ in 0..self.believed.memories.len() {
@@ -316,18 +322,19 @@ impl<'a> Comparison<'a> {
 
     /// What is left of what was believed is gone: it ended, or it was not found.
     fn end(&mut self) {
+        let read = |content: &str| (text::normal_form(content), Fact::of(content));
+        let over: Vec<_> = self
+            .shadow
+            .ended()
+            .map(|(belief, closed)| (belief, read(&belief.memory.content), closed))
+            .collect();
         for (_, old) in std::mem::take(&mut self.old) {
-            let form = text::normal_form(&old.memory.content);
-            let ended = self.shadow.ended().find(|(belief, _)| {
-                text::normal_form(&belief.memory.content) == form
-                    || same_fact(
-                        &old.memory.content,
-                        self.shadow.vector(&old.memory.content),
-                        &belief.memory.content,
-                        self.shadow.vector(&belief.memory.content),
-                    )
+            let (form, fact) = read(&old.memory.content);
+            let ended = over.iter().find(|(belief, (its_form, its_fact), _)| {
+                let similarity = self.similarity(&old.memory.content, &belief.memory.content);
+                *its_form == form || fact.is(its_fact, similarity)
             });
-            let ended = ended.and_then(|(_, closed)| self.ending(closed));
+            let ended = ended.and_then(|(.., closed)| self.ending(closed));
             let why = match &ended {
                 Some((_, _, why)) => why.clone(),
                 None => "read again, the messages do not say it".to_owned(),
@@ -361,6 +368,16 @@ impl<'a> Comparison<'a> {
         let by = self.becomes.get(&by).copied().or_else(standing)?;
         Some((by, closed.valid_to, closed.reason.clone()))
     }
+}
+
+/// Beliefs by the form of their statements, those of one form in the order of their ids.
+fn by_form<'a>(beliefs: impl Iterator<Item = &'a Belief>) -> HashMap<String, Vec<&'a Belief>> {
+    let mut by_form: HashMap<String, Vec<&Belief>> = HashMap::new();
+    for belief in beliefs {
+        let form = text::normal_form(&belief.memory.content);
+        by_form.entry(form).or_default().push(belief);
+    }
+    by_form
 }
 
 fn shares_message(a: &Belief, b: &Belief) -> bool {

@@ -232,7 +232,7 @@ fn what_the_user_wrote_stays_whatever_the_messages_say() {
         message_id: message(1),
     };
     believed.evolve(&written("User likes tea", vec![source]), at(60));
-    let mut against = candidate("User likes coffee", 2, None);
+    let mut against = candidate("User prefers coffee to tea", 2, None);
     against.replaces = believed.memories.keys().copied().collect();
     against.said_at = at(70);
     let same_message = candidate("User loves tea", 1, None);

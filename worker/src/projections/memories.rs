@@ -6,6 +6,7 @@ use companion_adapters::read_models::rows::{ExtractionCursor, Memory, MemoryEven
 use companion_adapters::read_models::{ReadModels, Touched};
 use companion_domain::events::{Event, MemoriesCleared, MemoryRecorded, MemoryRevised, Recorded};
 use companion_domain::ids::{ConversationId, MemoryId, UserId};
+use companion_domain::memory::{Source, add_sources};
 use sqlx::types::Json;
 use uuid::Uuid;
 
@@ -59,7 +60,7 @@ fn apply(recorded: &Recorded, models: &mut ReadModels) {
         Event::MemoryReinforced(event) => {
             if let Some(memory) = changed(recorded, models, event.memory_id) {
                 revive(memory);
-                memory.sources.extend(&event.sources);
+                add_sources(&mut memory.sources, &event.sources);
                 memory.told_at = memory.told_at.max(event.reinforced_at);
                 memory.last_reinforced_at = memory.last_reinforced_at.max(event.reinforced_at);
             }
@@ -122,6 +123,13 @@ fn record(recorded: &Recorded, models: &mut ReadModels, event: &MemoryRecorded) 
     if models.memories.get(event.memory_id.0).is_some() {
         return;
     }
+    let mut sources: Vec<Source> = Vec::new();
+    add_sources(&mut sources, &event.sources);
+    // What lies ahead matters until it is there. Of what is past and told only now, the telling counts:
+    // what the user writes down with its time was told then.
+    let matters_until = event
+        .occurred_at
+        .map_or(event.told_at, |at| at.max(event.told_at));
     models.memories.put(Memory {
         memory_id: event.memory_id.0,
         user_id: recorded.user.0,
@@ -132,13 +140,13 @@ fn record(recorded: &Recorded, models: &mut ReadModels, event: &MemoryRecorded) 
         importance: event.importance,
         explicit: event.explicit,
         subject: event.subject.clone(),
-        sources: Json(event.sources.clone()),
+        sources: Json(sources),
         occurred_at: event.occurred_at,
         valid_from: event.valid_from,
         valid_to: None,
         superseded_by: None,
         told_at: event.told_at,
-        last_reinforced_at: event.told_at,
+        last_reinforced_at: matters_until,
         created_at: recorded.recorded_at,
         updated_at: recorded.recorded_at,
         version: recorded.version,
@@ -187,7 +195,7 @@ fn revise(recorded: &Recorded, models: &mut ReadModels, event: &MemoryRevised) {
     memory.importance = event.importance.unwrap_or(memory.importance);
     memory.explicit = event.explicit.unwrap_or(memory.explicit);
     memory.occurred_at = event.occurred_at.or(memory.occurred_at);
-    memory.sources.extend(&event.sources);
+    add_sources(&mut memory.sources, &event.sources);
     memory.told_at = memory.told_at.max(event.revised_at);
     memory.last_reinforced_at = memory.last_reinforced_at.max(event.revised_at);
 }
