@@ -1,7 +1,7 @@
 //! `companion import`: takes in a file, however large.
 
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{self, BufReader, Read};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -14,8 +14,9 @@ use companion_adapters::portable::source::{self, Open, Options as Manner};
 use companion_adapters::progress;
 use companion_domain::ids::ExternalUserId;
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 
-use crate::operator::{INTERRUPTED, Manner as Report, Operator, Progress, user};
+use crate::operator::{INTERRUPTED, Interrupted, Manner as Report, Operator, Progress, user};
 use crate::output::{note, step};
 
 /// Bytes that are read from the file at once.
@@ -85,19 +86,45 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode> {
     Ok(code)
 }
 
-async fn take_in(operator: &Operator, options: &Options) -> Result<Outcome> {
-    let path = options.file.clone();
-    let open: Open = Arc::new(move || {
-        let file = File::open(&path)?;
+/// Opens the file as often as it is to be read; once `stop` is cancelled, it can't be read any more.
+fn opener(path: PathBuf, stop: CancellationToken) -> Open {
+    Arc::new(move || {
+        let file = Stoppable {
+            file: File::open(&path)?,
+            stop: stop.clone(),
+        };
         Ok(Box::new(BufReader::with_capacity(READ, file)))
-    });
+    })
+}
+
+/// A file that is read on a thread of its own, which nothing else could stop.
+struct Stoppable {
+    file: File,
+    stop: CancellationToken,
+}
+
+impl Read for Stoppable {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if self.stop.is_cancelled() {
+            return Err(io::Error::other("stopped"));
+        }
+        self.file.read(into)
+    }
+}
+
+async fn take_in(operator: &Operator, options: &Options) -> Result<Outcome> {
     let manner = Manner {
         extract: !options.no_extract,
         partial: options.partial,
         most: u64::MAX,
         now: Utc::now(),
     };
-    let contents = step("check the file", source::survey(&open, manner)).await?;
+    let check = opener(options.file.clone(), operator.stop.clone());
+    let surveyed = step("check the file", source::survey(&check, manner)).await;
+    if operator.stop.is_cancelled() {
+        return Err(Interrupted::with("Nothing was taken in."));
+    }
+    let contents = surveyed?;
     if options.report.dry_run {
         return Ok(Outcome {
             done: Done {
@@ -118,6 +145,8 @@ async fn take_in(operator: &Operator, options: &Options) -> Result<Outcome> {
         );
     }
     let import = Import::begin(store, user, manner.now).await?;
+    // From here on it is stopped between two items, and what came before is kept.
+    let open = opener(options.file.clone(), CancellationToken::new());
     let mut bar = Progress::new("events", contents.events);
     let passed = |items| bar.advance(items);
     let taken = source::take_in(&open, manner, &contents, import, &operator.stop, passed).await;
