@@ -10,13 +10,13 @@ use anyhow::{Context, Result};
 use chrono::Utc;
 use companion_adapters::portable::import::{Done, Import};
 use companion_adapters::portable::source::SourceError;
-use companion_adapters::portable::source::{self, Open, Options as Manner};
+use companion_adapters::portable::source::{self, Open};
 use companion_adapters::progress;
 use companion_domain::ids::ExternalUserId;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::operator::{INTERRUPTED, Interrupted, Manner as Report, Operator, Progress, user};
+use crate::operator::{INTERRUPTED, Interrupted, Manner, Operator, Progress, user};
 use crate::output::{note, step};
 
 /// Bytes that are read from the file at once.
@@ -37,7 +37,7 @@ pub(crate) struct Options {
     #[arg(long)]
     partial: bool,
     #[command(flatten)]
-    report: Report,
+    manner: Manner,
 }
 
 /// What came of it.
@@ -62,14 +62,14 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode> {
     } else {
         ExitCode::SUCCESS
     };
-    options.report.print(&outcome, || {
+    options.manner.print(&outcome, || {
         let Done {
             conversations,
             messages,
             memories,
             skipped,
         } = outcome.done;
-        let would = if options.report.dry_run {
+        let would = if options.manner.dry_run {
             "in the file: "
         } else {
             ""
@@ -113,19 +113,19 @@ impl Read for Stoppable {
 }
 
 async fn take_in(operator: &Operator, options: &Options) -> Result<Outcome> {
-    let manner = Manner {
+    let how = source::Options {
         extract: !options.no_extract,
         partial: options.partial,
         most: u64::MAX,
         now: Utc::now(),
     };
     let check = opener(options.file.clone(), operator.stop.clone());
-    let surveyed = step("check the file", source::survey(&check, manner)).await;
+    let surveyed = step("check the file", source::survey(&check, how)).await;
     if operator.stop.is_cancelled() {
         return Err(Interrupted::with("Nothing was taken in."));
     }
     let contents = surveyed?;
-    if options.report.dry_run {
+    if options.manner.dry_run {
         return Ok(Outcome {
             done: Done {
                 conversations: contents.conversations,
@@ -144,12 +144,12 @@ async fn take_in(operator: &Operator, options: &Options) -> Result<Outcome> {
              lately may be there twice.",
         );
     }
-    let import = Import::begin(store, user, manner.now).await?;
+    let import = Import::begin(store, user, how.now).await?;
     // From here on it is stopped between two items, and what came before is kept.
     let open = opener(options.file.clone(), CancellationToken::new());
     let mut bar = Progress::new("events", contents.events);
     let passed = |items| bar.advance(items);
-    let taken = source::take_in(&open, manner, &contents, import, &operator.stop, passed).await;
+    let taken = source::take_in(&open, how, &contents, import, &operator.stop, passed).await;
     bar.finish();
     let (done, whole) = taken.map_err(|error: SourceError| {
         anyhow::Error::new(error).context("what came before is kept; mend it and run it again")

@@ -210,6 +210,7 @@ mod tests {
                 "NAME" => "users",
                 "TIME" => "1h",
                 "N" => "3",
+                "Q" => "extract",
                 word => word,
             })
             .filter(|word| *word != "…");

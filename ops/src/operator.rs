@@ -72,12 +72,33 @@ pub(crate) struct Manner {
     /// Say what would be done, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) report: Report,
+}
+
+/// How a command reports.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(crate) struct Report {
     /// Print the result as one JSON object on standard output
     #[arg(long)]
     pub(crate) json: bool,
 }
 
 impl Manner {
+    /// See [`Report::print`].
+    ///
+    /// # Errors
+    /// When the result has no JSON form.
+    pub(crate) fn print(
+        self,
+        result: &impl Serialize,
+        text: impl FnOnce() -> String,
+    ) -> Result<()> {
+        self.report.print(result, text)
+    }
+}
+
+impl Report {
     /// Prints a result: as JSON when that was asked for, otherwise as `text`.
     ///
     /// # Errors
@@ -259,8 +280,13 @@ impl Progress {
         }
     }
 
-    /// Ends it and takes the bar away.
-    pub(crate) fn finish(self) {
+    /// Ends it.
+    pub(crate) fn finish(self) {}
+}
+
+impl Drop for Progress {
+    /// Takes the bar away, also when the work was stopped or failed: what is said next begins a line.
+    fn drop(&mut self) {
         self.bar.finish_and_clear();
     }
 }

@@ -195,7 +195,7 @@ async fn follow(operator: &Operator, model: &EmbeddingModel, embedder: &Embedder
 }
 
 fn list(models: &[EmbeddingModel], manner: Manner) -> Result<ExitCode> {
-    if manner.json {
+    if manner.report.json {
         let models: Vec<_> = models
             .iter()
             .map(|model| {

@@ -12,7 +12,7 @@ use companion_worker::projections;
 use companion_worker::replay::{self, Stopped};
 use serde::Serialize;
 
-use crate::operator::{Manner, Operator, user};
+use crate::operator::{Operator, Report, user};
 use crate::replay::{build, compared, kept};
 
 /// What is kept of a check that was stopped.
@@ -23,9 +23,8 @@ pub(crate) struct Options {
     /// Only this user
     #[arg(long, value_name = "ID", value_parser = user)]
     user: Option<ExternalUserId>,
-    /// Print the result as one JSON object on standard output
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    report: Report,
 }
 
 /// What was found.
@@ -86,11 +85,7 @@ async fn perform(operator: &Operator, options: &Options) -> Result<bool> {
         problems,
         tables,
     };
-    let manner = Manner {
-        dry_run: true,
-        json: options.json,
-    };
-    manner.print(&outcome, || text(&outcome))?;
+    options.report.print(&outcome, || text(&outcome))?;
     Ok(well)
 }
 

@@ -1,12 +1,19 @@
 //! The operator's commands, run as an operator runs them.
 
+use std::process::Stdio;
+
 use chrono::{TimeDelta, Utc};
-use companion_adapters::config::Config;
+use companion_adapters::config::{Config, Secret};
 use companion_adapters::tokens::{Tokens, Verified};
-use companion_tests::app::{App, Variables};
+use companion_adapters::vault::Vault;
+use companion_tests::app::{App, MASTER_KEY, Variables, variables};
 use companion_tests::eventually::{eventually, within};
+use companion_tests::llm::ScriptedLlm;
+use companion_tests::log::generate;
 use companion_tests::process::{command, free_port};
 use reqwest::Method;
+use sqlx::PgPool;
+use tokio::process::Command;
 
 use crate::steps::expect;
 
@@ -29,6 +36,45 @@ pub(crate) async fn companion(
         text(output.stdout),
         text(output.stderr),
     )
+}
+
+/// Runs `companion` and stops it, as Ctrl-C does, once it has `begun`: its exit code, and what it wrote.
+pub(crate) async fn stopped(
+    variables: &Variables,
+    arguments: &[&str],
+    begun: impl AsyncFn() -> bool,
+) -> (Option<i32>, String, String) {
+    let mut command = command("companion", variables);
+    let command = command.args(arguments).stdout(Stdio::piped());
+    let running = command.stderr(Stdio::piped()).spawn().unwrap();
+    eventually(|| async {
+        begun()
+            .await
+            .then_some(())
+            .ok_or("it has not begun".to_owned())
+    })
+    .await;
+    let id = running.id().expect("it runs").to_string();
+    let sent = Command::new("kill").args(["-INT", &id]).status();
+    assert!(sent.await.unwrap().success());
+    let output = within("the command to end", running.wait_with_output());
+    let output = output.await.unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (
+        output.status.code(),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}
+
+/// Variables of a database with a log of so many events, on which no service has run yet.
+pub(crate) async fn with_log(events: u64) -> Variables {
+    let llm = ScriptedLlm::start().await;
+    let variables = variables(&llm, &[]).await;
+    let pool = PgPool::connect(&variables["POSTGRES_URL"]).await.unwrap();
+    let vault = Vault::new(&Secret::new(MASTER_KEY)).unwrap();
+    generate(&pool, &vault, events, |_| {}).await;
+    variables
 }
 
 /// Variables of a home of its own, where nothing else runs.
@@ -173,4 +219,61 @@ async fn a_deployed_service_is_tried_from_outside_and_leaves_nothing_behind() {
     let (code, said, _) = companion(&variables, &["check", &nowhere, "--user", "visitor"]).await;
     assert_eq!(code, Some(1));
     assert!(said.contains("FAIL  health"), "{said}");
+}
+
+#[tokio::test]
+async fn the_first_ctrl_c_ends_a_question_that_takes_long() {
+    let app = App::start().await;
+    app.chat("alice", "Good morning", None).await;
+    app.settle().await;
+    let (variables, _) = app.stop().await;
+    let pool = PgPool::connect(&variables["POSTGRES_URL"]).await.unwrap();
+    let id: uuid::Uuid = sqlx::query_scalar("SELECT event_id FROM events LIMIT 1")
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+    let waits = "SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
+                 WHERE c.relname = $1 AND NOT l.granted)";
+    for (held, arguments, kept) in [
+        ("streams", &["verify"][..], "Nothing is known yet."),
+        (
+            "events",
+            &["events", "show", &id.to_string()],
+            "Nothing was found yet.",
+        ),
+        ("events", &["events", "stats"], "Nothing is counted yet."),
+    ] {
+        let mut holder = pool.begin().await.unwrap();
+        let hold = format!("LOCK TABLE {held} IN ACCESS EXCLUSIVE MODE");
+        sqlx::query(sqlx::AssertSqlSafe(hold))
+            .execute(&mut *holder)
+            .await
+            .unwrap();
+        let begun = async || {
+            let waits = sqlx::query_scalar(waits).bind(held).fetch_one(&pool);
+            waits.await.unwrap()
+        };
+        let (code, said, told) = stopped(&variables, arguments, begun).await;
+        assert_eq!((code, said.as_str()), (Some(130), ""), "{told}");
+        assert_eq!(told, format!("Stopped. {kept}\n"), "{arguments:?}");
+        holder.rollback().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_user_whom_nobody_knows_is_no_user_of_whom_all_is_well() {
+    let app = App::start().await;
+    app.chat("alice", "Good morning", None).await;
+    app.settle().await;
+    for arguments in [
+        &["verify", "--user", "alcie"][..],
+        &["replay", "all", "--user", "alcie"],
+        &["replay", "all", "--user", "alcie", "--dry-run"],
+        &["export", "--user", "alcie"],
+        &["reextract", "--method", "heuristic", "--user", "alcie"],
+    ] {
+        let (code, said, told) = companion(&app.variables, arguments).await;
+        assert_eq!((code, said.as_str()), (Some(1), ""), "{told}");
+        assert!(told.contains("there is nobody called alcie"), "{told}");
+    }
 }

@@ -1,12 +1,17 @@
 //! `companion export` and `companion import`, run as an operator runs them.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 
-use companion_tests::app::App;
+use companion_domain::ids::ExternalUserId;
+use companion_tests::app::{App, variables};
+use companion_tests::llm::ScriptedLlm;
 use serde_json::{Value, json};
+use sqlx::PgPool;
+use tokio::process::Command;
 
-use crate::commands::companion;
+use crate::commands::{companion, stopped};
 use crate::memory::tell;
 use crate::portability::{a_life, done, everything, export, lines, start};
 
@@ -139,4 +144,129 @@ async fn a_file_of_another_system_is_taken_in_by_the_command() {
         code == Some(1) && stderr.contains("/nowhere.json"),
         "{stderr}"
     );
+}
+
+#[tokio::test]
+async fn an_export_of_all_users_goes_on_where_it_was_stopped_and_past_a_user_who_fails() {
+    const USERS: usize = 150;
+    let app = App::start().await;
+    for n in 0..USERS {
+        let user = ExternalUserId::parse(&format!("user-{n:03}")).unwrap();
+        app.core.store.ensure_user(&user).await.unwrap();
+    }
+    app.settle().await;
+    let folder = tempfile::tempdir().unwrap();
+    let to = folder.path().join("all");
+    let export = ["export", "--all", to.to_str().unwrap(), "--json"];
+    let first = to.join("user-000.jsonl");
+    let begun = async || first.exists();
+    let (code, said, told) = stopped(&app.variables, &export, begun).await;
+    assert_eq!(code, Some(130), "{told}");
+    let some: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(some["interrupted"], true);
+    let files = || {
+        let names = fs::read_dir(&to).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let (whole, rest): (Vec<_>, Vec<_>) = names.partition(|name| name.ends_with(".jsonl"));
+        assert!(rest.is_empty(), "{rest:?}");
+        whole.len()
+    };
+    let had = files();
+    assert_eq!(some["users"], had);
+    assert!(had < USERS - 1, "it was stopped too late to tell anything");
+
+    // What is in the way of one user's file.
+    let in_the_way = to.join(format!("user-{:03}.jsonl.part", USERS - 1));
+    fs::create_dir(&in_the_way).unwrap();
+    let (code, said, told) = run(&app, &export).await;
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("user-149 failed: "), "{told}");
+    let rest: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(
+        [&rest["skipped"], &rest["users"], &rest["failed"]],
+        [had, USERS - had - 1, 1]
+    );
+    fs::remove_dir(in_the_way).unwrap();
+    assert_eq!(files(), USERS - 1);
+    assert_eq!(run(&app, &export).await.0, Some(0));
+    assert_eq!(files(), USERS);
+}
+
+#[tokio::test]
+async fn an_import_that_is_stopped_keeps_what_it_took_in_and_goes_on() {
+    const CONVERSATIONS: u64 = 300;
+    let llm = ScriptedLlm::start().await;
+    let app = App::start_api_only(variables(&llm, &[]).await, llm).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("said.json");
+    let conversation = |n| {
+        let said = |m| json!({"role": "user", "content": format!("Thought {m} of talk {n}")});
+        json!({"messages": (0..10).map(said).collect::<Vec<_>>()})
+    };
+    let all: Vec<Value> = (0..CONVERSATIONS).map(conversation).collect();
+    fs::write(&path, json!(all).to_string()).unwrap();
+    let import = [
+        "import",
+        "--user",
+        "alice",
+        path.to_str().unwrap(),
+        "--no-extract",
+        "--json",
+    ];
+    let pool = &app.core.pool;
+    let taken_in = async || -> i64 {
+        sqlx::query_scalar("SELECT count(*) FROM streams WHERE stream_id LIKE 'conversation-%'")
+            .fetch_one(pool)
+            .await
+            .unwrap()
+    };
+    let begun = async || taken_in().await > 2;
+    let (code, said, told) = stopped(&app.variables, &import, begun).await;
+    assert_eq!(code, Some(130), "{told}");
+    let some: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(some["interrupted"], true);
+    let had = some["conversations"].as_u64().unwrap();
+    assert_eq!(had, taken_in().await.unsigned_abs());
+    assert!(
+        had < CONVERSATIONS,
+        "it was stopped too late to tell anything"
+    );
+    let (code, said, told) = run(&app, &import).await;
+    assert_eq!(code, Some(0), "{told}");
+    let rest: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(rest["conversations"], CONVERSATIONS - had);
+    assert_eq!(taken_in().await.unsigned_abs(), CONVERSATIONS);
+}
+
+#[tokio::test]
+async fn an_import_that_is_stopped_while_it_reads_the_file_makes_no_user() {
+    let llm = ScriptedLlm::start().await;
+    let variables = variables(&llm, &[]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("endless.json");
+    let made = Command::new("mkfifo").arg(&path).status().await.unwrap();
+    assert!(made.success());
+    let file = path.to_str().unwrap().to_owned();
+    let (sent, read) = tokio::sync::watch::channel(0);
+    let writer = tokio::task::spawn_blocking(move || {
+        let mut file = fs::OpenOptions::new().write(true).open(path).unwrap();
+        let piece = r#"{"messages": [{"role": "user", "content": "on and on"}]},"#.repeat(1_000);
+        let mut written = file.write_all(b"[");
+        while written.is_ok() {
+            written = file.write_all(piece.as_bytes());
+            sent.send_modify(|pieces| *pieces += 1);
+        }
+    });
+    let begun = async || *read.borrow() > 3;
+    let import = ["import", "--user", "alice", &file];
+    let (code, said, told) = stopped(&variables, &import, begun).await;
+    writer.await.unwrap();
+    assert_eq!((code, said.as_str()), (Some(130), ""), "{told}");
+    assert!(told.contains("Nothing was taken in."), "{told}");
+    let pool = PgPool::connect(&variables["POSTGRES_URL"]).await.unwrap();
+    let users: i64 = sqlx::query_scalar("SELECT count(*) FROM user_keys")
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+    assert_eq!(users, 0);
 }

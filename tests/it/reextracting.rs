@@ -270,6 +270,11 @@ async fn a_run_that_was_stopped_goes_on_where_it_was_and_goes_with_its_user() {
     assert_eq!(code, Some(1), "{stderr}");
     assert!(stderr.contains("what was read is kept"), "{stderr}");
 
+    let asked = llm.extraction_requests().len();
+    let foreseen = done(&app, &[&run[..], &["--dry-run"]].concat()).await;
+    assert_eq!(foreseen, json!({"users": 1, "messages": 2, "portions": 2}));
+    assert_eq!(llm.extraction_requests().len(), asked, "nobody is asked");
+
     answers.for_each(|behaviour| llm.next_extraction(behaviour));
     let shown = done(&app, &run).await;
     assert_eq!(counts(&shown), [0, 1, 1, 1], "{shown}");
@@ -315,6 +320,11 @@ async fn a_portion_of_which_the_llm_makes_nonsense_changes_nothing() {
     assert_eq!(shown["unusable"], json!({"not_json": 1}));
     assert_eq!(counts(&shown), [0, 1, 0, 1], "{shown}");
     let run = shown["run"].as_str().unwrap();
+    let (code, _, stderr) = reextract(&app, &["--apply", run, "--user", "bob"]).await;
+    assert!(
+        code == Some(1) && stderr.contains("to all whom it has read"),
+        "{stderr}"
+    );
     done(&app, &["--discard", run]).await;
     let (code, _, stderr) = reextract(&app, &["--apply", run]).await;
     assert_eq!(code, Some(1));

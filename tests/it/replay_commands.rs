@@ -2,10 +2,10 @@
 
 use companion_adapters::event_store::Expected;
 use companion_adapters::read_models::TABLES;
-use companion_adapters::read_models::copies::{FORMER, SHADOW};
+use companion_adapters::read_models::copies::{FORMER, ONE_USER, SHADOW};
 use companion_adapters::subscription::Bounds;
 use companion_domain::events::{ConversationStarted, Metadata};
-use companion_domain::ids::{ConversationId, ExternalUserId, StreamId};
+use companion_domain::ids::{ConversationId, ExternalUserId, StreamId, UserId};
 use companion_tests::app::App;
 use companion_tests::eventually::within;
 use companion_tests::llm::Behaviour;
@@ -15,10 +15,11 @@ use companion_worker::projections::ALL;
 use companion_worker::replay::Replay;
 use reqwest::Method;
 use serde_json::{Value, json};
-use sqlx::AssertSqlSafe;
+use sqlx::{AssertSqlSafe, PgPool};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::commands::{companion, stopped, with_log};
 use crate::steps::expect;
 
 /// Runs a command to its end: its exit code, and what it printed as JSON.
@@ -128,7 +129,9 @@ async fn what_differs_is_named_without_content_mended_and_can_be_taken_back() {
         .execute(&app.core.pool)
         .await
         .unwrap();
-    sqlx::query("DELETE FROM memory_streams")
+    let alice = UserId::of(&ExternalUserId::parse("alice").unwrap());
+    sqlx::query("DELETE FROM memory_streams WHERE user_id = $1")
+        .bind(alice.0)
         .execute(&app.core.pool)
         .await
         .unwrap();
@@ -144,8 +147,10 @@ async fn what_differs_is_named_without_content_mended_and_can_be_taken_back() {
     assert_eq!(of("memory_streams")["named"][0]["how"], "only copy");
     assert!(!found.to_string().contains("greyhound") && !found.to_string().contains("tampered"));
     // Of the other one nothing is wrong.
-    let (code, _) = run(&app, &["verify", "--user", "nobody"]).await;
-    assert_eq!(code, 0);
+    let of_bob = well(&app, &["verify", "--user", "bob"]).await;
+    assert_eq!(of_bob["well"], true, "{of_bob}");
+    let (code, of_alice) = run(&app, &["verify", "--user", "alice"]).await;
+    assert_eq!((code, &of_alice["well"]), (1, &json!(false)), "{of_alice}");
     let tried = well(&app, &["replay", "all", "--dry-run"]).await;
     assert_eq!(
         (&tried["switched"], all_rows(&app).await),
@@ -156,9 +161,9 @@ async fn what_differs_is_named_without_content_mended_and_can_be_taken_back() {
     well(&app, &["verify"]).await;
     well(&app, &["replay", "--rollback"]).await;
     assert_eq!(all_rows(&app).await, wrong);
-    well(&app, &["replay", "all", "--user", "alice"]).await;
-    assert_ne!(all_rows(&app).await, wrong);
     well(&app, &["replay", "all", "--user", "bob"]).await;
+    assert_eq!(all_rows(&app).await, wrong);
+    well(&app, &["replay", "all", "--user", "alice"]).await;
     assert_eq!(all_rows(&app).await, right);
     well(&app, &["replay", "--discard"]).await;
     let (code, refused) = run(&app, &["replay", "--rollback"]).await;
@@ -191,7 +196,7 @@ async fn an_erasure_reaches_what_is_being_built_and_what_is_kept() {
     half.fill(&mut tell).await.unwrap_err();
     drop(half);
     expect(app.request_by("alice", Method::DELETE, "/users/me"), 204).await;
-    let alice = companion_domain::ids::UserId::of(&ExternalUserId::parse("alice").unwrap());
+    let alice = UserId::of(&ExternalUserId::parse("alice").unwrap());
     for schema in ["read", SHADOW, FORMER] {
         for table in TABLES {
             let sql = format!("SELECT count(*) FROM {schema}.{table} WHERE user_id = $1");
@@ -290,4 +295,51 @@ async fn a_row_that_was_there_before_stays_in_a_replay_too() {
     app.settle().await;
     let replayed = well(&app, &["replay", "all"]).await;
     assert_eq!(replayed["differences"], 0, "{replayed}");
+}
+
+#[tokio::test]
+async fn a_replay_that_is_stopped_goes_on_and_only_another_replay_takes_its_place() {
+    const EVENTS: u64 = 400;
+    let variables = with_log(EVENTS).await;
+    let pool = PgPool::connect(&variables["POSTGRES_URL"]).await.unwrap();
+    let at = async |schema: &str| -> Option<i64> {
+        sqlx::query_scalar("SELECT position FROM read_model_copies WHERE schema = $1")
+            .bind(schema)
+            .fetch_optional(&pool)
+            .await
+            .unwrap()
+    };
+    let stop = async |schema: &str, more: &[&str]| {
+        let arguments = [&["replay", "all", "--page", "1"], more].concat();
+        let begun = async || at(schema).await.is_some_and(|position| position > 2);
+        let (code, said, told) = stopped(&variables, &arguments, begun).await;
+        assert_eq!((code, said.as_str()), (Some(130), ""), "{told}");
+        told
+    };
+    let taken = async |arguments: &[&str]| {
+        let arguments = [&["replay"], arguments, &["--json"]].concat();
+        let (code, said, told) = companion(&variables, &arguments).await;
+        assert_eq!(code, Some(0), "{told}");
+        let replayed: Value = serde_json::from_str(&said).unwrap();
+        (replayed["events"].as_u64().unwrap(), told)
+    };
+
+    let told = stop(SHADOW, &[]).await;
+    assert!(told.contains("What is built is kept"), "{told}");
+    let built = at(SHADOW).await;
+    assert_eq!(taken(&["all", "--dry-run"]).await.0, EVENTS);
+    assert_eq!(at(SHADOW).await, built, "a dry run has a copy of its own");
+    let (went_on, _) = taken(&["all"]).await;
+    assert!(went_on < EVENTS, "{went_on}");
+
+    stop(SHADOW, &[]).await;
+    assert_eq!(taken(&["all", "--restart"]).await.0, EVENTS);
+
+    stop(SHADOW, &[]).await;
+    let (_, told) = taken(&["conversations"]).await;
+    assert!(told.contains("gives way to this one"), "{told}");
+
+    let told = stop(ONE_USER, &["--user", "user-0"]).await;
+    assert!(told.contains("Nothing is kept"), "{told}");
+    assert_eq!(at(ONE_USER).await, None);
 }

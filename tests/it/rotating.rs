@@ -189,6 +189,13 @@ async fn a_rotation_asks_for_the_new_key_and_takes_it_from_standard_input() {
         told.contains("COMPANION_NEW_MASTER_KEY") && told.lines().count() == 1,
         "{told}"
     );
+    let foresee = ["rotate-master-key", "--print", "--dry-run"];
+    let (code, said, told) = companion(&app.variables, &foresee).await;
+    assert_eq!(code, Some(0), "{told}");
+    assert!(
+        said.starts_with("1 data keys would be wrapped anew"),
+        "{said}"
+    );
     let given = async |key: &str| {
         let mut rotate = command("companion", &app.variables);
         let mut rotate = rotate
