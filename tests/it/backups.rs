@@ -16,16 +16,13 @@ use crate::memory::{answer, statement, tell};
 use crate::steps::{expect, refused};
 
 async fn json_of(variables: &Variables, arguments: &[&str]) -> Value {
-    let (code, said, told) = companion(variables, &[arguments, &["--json"]].concat()).await;
-    assert_eq!(code, Some(0), "{arguments:?}: {told}");
-    serde_json::from_str(&said).unwrap()
+    let arguments = [arguments, &["--json"]].concat();
+    companion(variables, &arguments).await.json()
 }
 
 /// What keeps a command from being done.
 async fn refusal(variables: &Variables, arguments: &[&str]) -> String {
-    let (code, said, told) = companion(variables, arguments).await;
-    assert_eq!((code, said.as_str()), (Some(1), ""), "{told}");
-    told
+    companion(variables, arguments).await.refused()
 }
 
 async fn pool(variables: &Variables) -> PgPool {
@@ -214,7 +211,9 @@ async fn what_was_backed_up_is_seen_again_after_a_restore_save_who_was_erased() 
     let list = path("wanted-out");
     fs::write(&list, "carol\ncalor\n").unwrap();
     let with_list = [&restore[..], &["--erasures", &list]].concat();
-    let (_, _, told) = companion(&new, &[&with_list[..], &["--dry-run"]].concat()).await;
+    let told = companion(&new, &[&with_list[..], &["--dry-run"]].concat())
+        .await
+        .err;
     assert!(
         told.contains("know nobody of these") && told.contains("calor"),
         "{told}"
@@ -318,7 +317,9 @@ async fn on_a_new_machine_the_whole_log_is_visible_at_once_and_the_master_key_is
         (&stats["events"], &stats["feed"]["held_back"]),
         (&json!(events), &json!(0))
     );
-    let (_, said, _) = companion(&new, &["events", "tail", "-n", "100"]).await;
+    let said = companion(&new, &["events", "tail", "-n", "100"])
+        .await
+        .done();
     assert_eq!(said.lines().count(), events);
     assert!(
         said.contains("I have a greyhound") && !said.contains("parrot"),
@@ -341,8 +342,8 @@ async fn a_backup_that_is_stopped_keeps_its_pieces_goes_on_and_touches_nothing_e
     let backup = ["backup", dir, "--piece"];
     let third = file("log-000003.copy");
     let begun = async || third.exists();
-    let (code, said, told) = stopped(&variables, &[&backup[..], &["1"]].concat(), begun).await;
-    assert_eq!((code, said.as_str()), (Some(130), ""), "{told}");
+    let begin = [&backup[..], &["1"]].concat();
+    let told = stopped(&variables, &begin, begun).await.stopped();
     assert!(told.contains("events are backed up"), "{told}");
 
     // As if it had been killed in the middle of a piece.
@@ -376,8 +377,7 @@ async fn a_backup_that_is_stopped_keeps_its_pieces_goes_on_and_touches_nothing_e
         .unwrap();
     let waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND mode = 'ExclusiveLock' AND relation = 'events'::regclass)";
     let begun = async || sqlx::query_scalar(waits).fetch_one(&pool).await.unwrap();
-    let (code, said, told) = stopped(&new, &["restore", dir], begun).await;
-    assert_eq!((code, said.as_str()), (Some(130), ""), "{told}");
+    let told = stopped(&new, &["restore", dir], begun).await.stopped();
     assert!(told.contains("Nothing was restored."), "{told}");
     holder.rollback().await.unwrap();
     let restored = json_of(&new, &["restore", dir]).await;

@@ -11,19 +11,18 @@ use serde_json::{Value, json};
 use sqlx::PgPool;
 use tokio::process::Command;
 
-use crate::commands::{companion, stopped};
+use crate::commands::{Ran, companion, stopped};
 use crate::memory::tell;
 use crate::portability::{a_life, done, everything, export, lines, start};
 
-async fn run(app: &App, arguments: &[&str]) -> (Option<i32>, String, String) {
+async fn run(app: &App, arguments: &[&str]) -> Ran {
     companion(&app.variables, arguments).await
 }
 
 async fn done_by(app: &App, arguments: &[&str]) -> Value {
-    let (code, stdout, stderr) = run(app, &[arguments, &["--json"]].concat()).await;
-    assert_eq!(code, Some(0), "{arguments:?}: {stderr}");
+    let done = run(app, &[arguments, &["--json"]].concat()).await.json();
     app.settle().await;
-    serde_json::from_str(&stdout).unwrap()
+    done
 }
 
 #[tokio::test]
@@ -34,7 +33,9 @@ async fn a_user_is_taken_along_by_commands() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("alice.jsonl");
     let file = path.to_str().unwrap();
-    let (code, stdout, _) = run(&here, &["export", "--user", "alice"]).await;
+    let Ran {
+        code, out: stdout, ..
+    } = run(&here, &["export", "--user", "alice"]).await;
     assert_eq!(code, Some(0));
     let counted = done_by(&here, &["export", "--user", "alice", file]).await;
     let written = fs::read_to_string(&path).unwrap();
@@ -48,7 +49,9 @@ async fn a_user_is_taken_along_by_commands() {
         fs::metadata(&path).unwrap().permissions().mode() & 0o777,
         0o600
     );
-    let (code, _, stderr) = run(&here, &["export", "--user", "alice", file]).await;
+    let Ran {
+        code, err: stderr, ..
+    } = run(&here, &["export", "--user", "alice", file]).await;
     assert!(
         code == Some(1) && stderr.contains("is there already"),
         "{stderr}"
@@ -66,7 +69,9 @@ async fn a_user_is_taken_along_by_commands() {
     let part = folder.path().join("part.jsonl");
     fs::write(&part, cut).unwrap();
     let part = part.to_str().unwrap();
-    let (code, _, stderr) = run(&there, &["import", "--user", "alice", part]).await;
+    let Ran {
+        code, err: stderr, ..
+    } = run(&there, &["import", "--user", "alice", part]).await;
     assert!(
         code == Some(1) && stderr.contains("line 12") && stderr.contains("cut off"),
         "{stderr}"
@@ -87,8 +92,8 @@ async fn a_user_is_taken_along_by_commands() {
     }
     // What is shown is what the log gives, read anew.
     for app in [&here, &there] {
-        let (code, stdout, stderr) = run(app, &["verify"]).await;
-        assert_eq!(code, Some(0), "{stdout}{stderr}");
+        let Ran { code, out, err } = run(app, &["verify"]).await;
+        assert_eq!(code, Some(0), "{out}{err}");
     }
 }
 
@@ -101,7 +106,9 @@ async fn all_users_are_exported_into_a_folder() {
     let folder = tempfile::tempdir().unwrap();
     let to = folder.path().join("all");
     let to = to.to_str().unwrap();
-    let (code, _, stderr) = run(&app, &["export", "--all"]).await;
+    let Ran {
+        code, err: stderr, ..
+    } = run(&app, &["export", "--all"]).await;
     assert_eq!(code, Some(2), "a folder is missing: {stderr}");
     let none = done_by(&app, &["export", "--all", to, "--dry-run"]).await;
     assert!(none["events"].as_u64().unwrap() > 0 && fs::metadata(to).is_err());
@@ -126,7 +133,9 @@ async fn a_file_of_another_system_is_taken_in_by_the_command() {
     expected["interrupted"] = json!(false);
     let import = ["import", "--user", "alice", file, "--no-extract"];
     assert_eq!(done_by(&app, &import).await, expected);
-    let (code, stdout, _) = run(&app, &import).await;
+    let Ran {
+        code, out: stdout, ..
+    } = run(&app, &import).await;
     assert_eq!(code, Some(0));
     assert_eq!(
         stdout,
@@ -134,12 +143,16 @@ async fn a_file_of_another_system_is_taken_in_by_the_command() {
     );
     assert!(app.memories("alice").await.is_empty());
     fs::write(&path, "").unwrap();
-    let (code, _, stderr) = run(&app, &import).await;
+    let Ran {
+        code, err: stderr, ..
+    } = run(&app, &import).await;
     assert!(
         code == Some(1) && stderr.contains("the file is empty"),
         "{stderr}"
     );
-    let (code, _, stderr) = run(&app, &["import", "--user", "alice", "/nowhere.json"]).await;
+    let Ran {
+        code, err: stderr, ..
+    } = run(&app, &["import", "--user", "alice", "/nowhere.json"]).await;
     assert!(
         code == Some(1) && stderr.contains("/nowhere.json"),
         "{stderr}"
@@ -160,7 +173,11 @@ async fn an_export_of_all_users_goes_on_where_it_was_stopped_and_past_a_user_who
     let export = ["export", "--all", to.to_str().unwrap(), "--json"];
     let first = to.join("user-000.jsonl");
     let begun = async || first.exists();
-    let (code, said, told) = stopped(&app.variables, &export, begun).await;
+    let Ran {
+        code,
+        out: said,
+        err: told,
+    } = stopped(&app.variables, &export, begun).await;
     assert_eq!(code, Some(130), "{told}");
     let some: Value = serde_json::from_str(&said).unwrap();
     assert_eq!(some["interrupted"], true);
@@ -178,7 +195,11 @@ async fn an_export_of_all_users_goes_on_where_it_was_stopped_and_past_a_user_who
     // What is in the way of one user's file.
     let in_the_way = to.join(format!("user-{:03}.jsonl.part", USERS - 1));
     fs::create_dir(&in_the_way).unwrap();
-    let (code, said, told) = run(&app, &export).await;
+    let Ran {
+        code,
+        out: said,
+        err: told,
+    } = run(&app, &export).await;
     assert_eq!(code, Some(1), "{told}");
     assert!(told.contains("user-149 failed: "), "{told}");
     let rest: Value = serde_json::from_str(&said).unwrap();
@@ -188,7 +209,7 @@ async fn an_export_of_all_users_goes_on_where_it_was_stopped_and_past_a_user_who
     );
     fs::remove_dir(in_the_way).unwrap();
     assert_eq!(files(), USERS - 1);
-    assert_eq!(run(&app, &export).await.0, Some(0));
+    run(&app, &export).await.done();
     assert_eq!(files(), USERS);
 }
 
@@ -221,7 +242,11 @@ async fn an_import_that_is_stopped_keeps_what_it_took_in_and_goes_on() {
             .unwrap()
     };
     let begun = async || taken_in().await > 2;
-    let (code, said, told) = stopped(&app.variables, &import, begun).await;
+    let Ran {
+        code,
+        out: said,
+        err: told,
+    } = stopped(&app.variables, &import, begun).await;
     assert_eq!(code, Some(130), "{told}");
     let some: Value = serde_json::from_str(&said).unwrap();
     assert_eq!(some["interrupted"], true);
@@ -231,9 +256,7 @@ async fn an_import_that_is_stopped_keeps_what_it_took_in_and_goes_on() {
         had < CONVERSATIONS,
         "it was stopped too late to tell anything"
     );
-    let (code, said, told) = run(&app, &import).await;
-    assert_eq!(code, Some(0), "{told}");
-    let rest: Value = serde_json::from_str(&said).unwrap();
+    let rest = run(&app, &import).await.json();
     assert_eq!(rest["conversations"], CONVERSATIONS - had);
     assert_eq!(taken_in().await.unsigned_abs(), CONVERSATIONS);
 }
@@ -259,9 +282,8 @@ async fn an_import_that_is_stopped_while_it_reads_the_file_makes_no_user() {
     });
     let begun = async || *read.borrow() > 3;
     let import = ["import", "--user", "alice", &file];
-    let (code, said, told) = stopped(&variables, &import, begun).await;
+    let told = stopped(&variables, &import, begun).await.stopped();
     writer.await.unwrap();
-    assert_eq!((code, said.as_str()), (Some(130), ""), "{told}");
     assert!(told.contains("Nothing was taken in."), "{told}");
     let pool = PgPool::connect(&variables["POSTGRES_URL"]).await.unwrap();
     let users: i64 = sqlx::query_scalar("SELECT count(*) FROM user_keys")
