@@ -1,10 +1,11 @@
 //! A JSON body that is checked against the schema the documentation shows, so that every fault is
 //! told at once and names its field, never its value.
 
-use std::collections::HashMap;
-use std::sync::{Arc, LazyLock, RwLock};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
+use companion_domain::ids::UserId;
 use jsonschema::{Draft, Validator};
 use poem::error::ReadBodyError;
 use poem::http::header;
@@ -15,20 +16,29 @@ use poem_openapi::registry::{MetaMediaType, MetaRequest, MetaSchemaRef, Registry
 use poem_openapi::types::{ParseFromJSON, Type};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use serde_json::{Value, json};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use uuid::Uuid;
 
 use crate::code::Code;
 use crate::error::{FieldError, Problem};
+use crate::limits;
 
 /// The largest body, bytes, of an operation that does not say otherwise.
 pub(crate) const MAX_BODY: usize = 1 << 20;
-/// How long a body may take to arrive, and how much longer for each 64 KiB that it may have.
+/// How long a body may take to arrive, and how much longer for each 64 KiB that it has, or may have where it
+/// does not say.
 const READ_WITHIN: Duration = Duration::from_secs(30);
 const PER_BLOCK: Duration = Duration::from_secs(1);
-/// How many large bodies are held at once. Each takes several times its size while it is checked.
-static LARGE_BODIES: Semaphore = Semaphore::const_new(8);
-/// How long the next one waits for its place.
+/// How many large bodies are checked at once. Each takes several times its size meanwhile.
+static CHECKED: Semaphore = Semaphore::const_new(8);
+/// How many bodies that may be larger than [`MAX_BODY`] are received or held at once. Whoever sends slowly
+/// keeps a place for long, so that no other operation may depend on these.
+static RECEIVED: Semaphore = Semaphore::const_new(8);
+/// The users who have such a place: each has one at the most.
+static SENDERS: Mutex<BTreeSet<UserId>> = Mutex::new(BTreeSet::new());
+/// Told whenever one of them gives it back.
+static GIVEN_BACK: Notify = Notify::const_new();
+/// How long the next one waits for a place.
 const PLACE_WITHIN: Duration = Duration::from_secs(10);
 /// A body that is larger is checked away from the threads that serve requests.
 const LARGE: usize = 256 * 1024;
@@ -90,15 +100,64 @@ impl<'a, T: ParseFromJSON + Send + 'static, const LIMIT: usize> ApiExtractor<'a>
         if bytes.len() <= LARGE {
             return Ok(Self(parse(&bytes)?));
         }
-        let parsed = tokio::task::spawn_blocking(move || parse(&bytes));
+        let place = tokio::time::timeout(PLACE_WITHIN, CHECKED.acquire()).await;
+        let place = place.map_err(|_| Problem::from(Code::TooBusy))?;
+        let parsed = tokio::task::spawn_blocking(move || {
+            let parsed = parse(&bytes);
+            // Whoever hung up meanwhile does not give it back earlier.
+            drop(place);
+            parsed
+        });
         Ok(Self(
             parsed.await.map_err(poem::error::InternalServerError)??,
         ))
     }
 }
 
-/// Receives a body of at most `limit` bytes. A large one has a place, and keeps it until that is
-/// dropped.
+/// A place among the few bodies that are larger than most, for as long as it is held.
+pub(crate) struct Place {
+    _among_all: Option<SemaphorePermit<'static>>,
+    user: Option<UserId>,
+}
+
+impl Place {
+    /// Waits for one. A user who is not known shares them with the others.
+    async fn take(user: Option<UserId>) -> Self {
+        if let Some(user) = user {
+            loop {
+                let given_back = GIVEN_BACK.notified();
+                if senders().insert(user) {
+                    break;
+                }
+                given_back.await;
+            }
+        }
+        // From here on, the user's place is given back when the wait is given up.
+        let mut place = Self {
+            _among_all: None,
+            user,
+        };
+        // They are never closed.
+        place._among_all = RECEIVED.acquire().await.ok();
+        place
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(user) = &self.user {
+            senders().remove(user);
+            GIVEN_BACK.notify_waiters();
+        }
+    }
+}
+
+fn senders() -> MutexGuard<'static, BTreeSet<UserId>> {
+    SENDERS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Receives a body of at most `limit` bytes. One that may be larger than [`MAX_BODY`] has a place, and keeps
+/// it until that is dropped.
 ///
 /// # Errors
 /// When it is too large or too slow, or when there is no place for it.
@@ -106,31 +165,33 @@ pub(crate) async fn received(
     request: &Request,
     body: &mut RequestBody,
     limit: usize,
-) -> poem::Result<(Vec<u8>, Option<SemaphorePermit<'static>>)> {
+) -> poem::Result<(Vec<u8>, Option<Place>)> {
     let announced = request.headers().get(header::CONTENT_LENGTH);
     let announced = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|bytes| bytes > limit as u64) {
         return Err(Problem::body_too_large(limit).into());
     }
-    let place = match announced {
-        Some(bytes) if bytes <= LARGE as u64 => None,
-        _ if limit <= LARGE => None,
-        _ => {
-            let place = tokio::time::timeout(PLACE_WITHIN, LARGE_BODIES.acquire()).await;
-            Some(place.map_err(|_| Problem::from(Code::TooBusy))?)
-        }
+    let most = announced.unwrap_or(limit as u64);
+    let place = if most <= MAX_BODY as u64 {
+        None
+    } else {
+        let place = tokio::time::timeout(PLACE_WITHIN, Place::take(limits::user())).await;
+        Some(place.map_err(|_| Problem::from(Code::TooBusy))?)
     };
     let read = body.take()?.into_bytes_limit(limit);
-    let within = READ_WITHIN + PER_BLOCK * u32::try_from(limit >> 16).unwrap_or(u32::MAX);
-    let read = tokio::time::timeout(within, read).await;
+    let read = tokio::time::timeout(within(most), read).await;
     let bytes = match read.map_err(|_| Problem::from(Code::RequestTimeout))? {
         Err(ReadBodyError::PayloadTooLarge) => {
             return Err(Problem::body_too_large(limit).into());
         }
         bytes => bytes?,
     };
-    // The places are never closed.
-    Ok((bytes.into(), place.and_then(Result::ok)))
+    Ok((bytes.into(), place))
+}
+
+/// How long a body of so many bytes may take to arrive.
+fn within(bytes: u64) -> Duration {
+    READ_WITHIN + PER_BLOCK * u32::try_from(bytes >> 16).unwrap_or(u32::MAX)
 }
 
 /// Reads a body, for those who have it in another way.
@@ -280,4 +341,52 @@ fn validator<T: Type>() -> Result<Arc<Validator>, Problem> {
         .write()
         .unwrap_or_else(std::sync::PoisonError::into_inner);
     Ok(write.entry(name).or_insert(validator).clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use companion_domain::ids::ExternalUserId;
+    use futures_util::poll;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_user_has_one_place_at_a_time_and_others_don_t_wait_for_it() {
+        let user = |name| Some(UserId::of(&ExternalUserId::parse(name).expect("an id")));
+        let first = Place::take(user("alice")).await;
+        let mut second = pin!(Place::take(user("alice")));
+        assert!(poll!(&mut second).is_pending());
+        let other = Place::take(user("bob")).await;
+        drop((first, other));
+        second.await;
+        // Whoever gives up waiting has taken nothing.
+        Place::take(user("alice")).await;
+    }
+
+    #[tokio::test]
+    async fn only_what_may_be_larger_than_most_takes_a_place() {
+        let bytes = vec![b' '; 300_000];
+        for (limit, announced, has_place) in [
+            (MAX_BODY, false, false),
+            (16 << 20, true, false),
+            (16 << 20, false, true),
+        ] {
+            let mut request = Request::builder();
+            if announced {
+                request = request.header(header::CONTENT_LENGTH, bytes.len());
+            }
+            let (request, mut body) = request.body(bytes.clone()).split();
+            let received = received(&request, &mut body, limit).await;
+            let (read, place) = received.unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!((read.len(), place.is_some()), (bytes.len(), has_place));
+        }
+    }
+
+    #[test]
+    fn a_body_has_as_long_as_its_length_needs() {
+        assert_eq!(within(300_000), Duration::from_secs(34));
+        assert_eq!(within(64 << 20), Duration::from_secs(30 + 1024));
+    }
 }

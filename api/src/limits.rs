@@ -79,6 +79,11 @@ pub(crate) fn is_by(user: UserId) {
     note(|standing| standing.user = Some(user));
 }
 
+/// Whose request it is that is being answered, once that is known.
+pub(crate) fn user() -> Option<UserId> {
+    STANDING.try_with(Cell::get).ok()?.user
+}
+
 /// Counts the request before anything is done for it.
 ///
 /// # Errors

@@ -11,7 +11,7 @@ use companion_adapters::reply_texts::ReplyTexts;
 use companion_domain::ids::{ExternalUserId, UserId};
 use serde_json::json;
 
-use crate::operator::{INTERRUPTED, Manner, Operator, Progress, user};
+use crate::operator::{Interrupted, Manner, Operator, Progress, user};
 use crate::output::note;
 
 /// Who is erased.
@@ -66,12 +66,10 @@ async fn perform(operator: &Operator, options: &Options) -> Result<ExitCode> {
     while let Step::More(swept) = eraser.step(user).await? {
         progress.advance(swept);
         if operator.stop.is_cancelled() {
-            progress.finish();
-            note(format_args!(
+            return Err(Interrupted::with(format!(
                 "{name} is erased: nobody can open what the log holds. A worker sweeps away the rest, or: \
                  companion erase {name}"
-            ));
-            return Ok(ExitCode::from(INTERRUPTED));
+            )));
         }
     }
     progress.finish();

@@ -1,18 +1,21 @@
 //! `companion export`: everything of a user, as a file.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use companion_adapters::messages;
 use companion_adapters::portable::export::Export;
+use companion_domain::ids::ExternalUserId;
 use serde::Serialize;
 
+use crate::files::{Writer, cannot_write};
 use crate::operator::{INTERRUPTED, Manner, Operator, Progress, Whom};
 use crate::output::note;
+
+const CANNOT_PRINT: &str = "standard output can't be written";
 
 /// Whose, and where to.
 #[derive(Debug, clap::Args)]
@@ -31,6 +34,10 @@ pub(crate) struct Options {
 struct Written {
     users: u64,
     events: u64,
+    /// Users whose file was there already.
+    skipped: u64,
+    /// Users of whom nothing could be written.
+    failed: u64,
     interrupted: bool,
 }
 
@@ -40,65 +47,88 @@ struct Written {
 /// What keeps it from being written.
 pub(crate) async fn run(options: Options) -> Result<ExitCode> {
     let operator = Operator::open("export").await?;
-    let exported = export(&operator, &options).await;
+    let exported = match options.whom.external() {
+        Some(user) => export_one(&operator, &options, user).await,
+        None => export_all(&operator, &options).await,
+    };
     operator.close().await;
     let written = exported?;
-    let code = if written.interrupted {
-        ExitCode::from(INTERRUPTED)
-    } else {
-        ExitCode::SUCCESS
-    };
     if options.to.is_some() || options.manner.dry_run {
-        options.manner.print(&written, || {
-            let wrote = if options.manner.dry_run {
-                "would read"
-            } else {
-                "wrote"
-            };
-            let Written { users, events, .. } = &written;
-            format!("{wrote} {events} events of {users} users")
-        })?;
+        options
+            .manner
+            .print(&written, || told(&written, options.manner.dry_run))?;
     }
-    Ok(code)
+    Ok(match written {
+        Written {
+            interrupted: true, ..
+        } => ExitCode::from(INTERRUPTED),
+        Written { failed: 0, .. } => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    })
 }
 
-async fn export(operator: &Operator, options: &Options) -> Result<Written> {
-    let users = match options.whom.external() {
-        Some(user) => vec![user.clone()],
-        None => messages::users(&operator.pool).await?,
-    };
-    let mut written = Written::default();
-    if let (None, Some(folder), false) =
-        (options.whom.external(), &options.to, options.manner.dry_run)
-    {
-        fs::create_dir_all(folder)
-            .with_context(|| format!("{} can't be made", folder.display()))?;
+fn told(written: &Written, dry_run: bool) -> String {
+    let Written {
+        users,
+        events,
+        skipped,
+        failed,
+        interrupted,
+    } = written;
+    let wrote = if dry_run { "would read" } else { "wrote" };
+    let mut text = format!("{wrote} {events} events of {users} users");
+    if *skipped > 0 {
+        text += &format!("; the files of {skipped} were there already");
     }
+    if *failed > 0 {
+        text += &format!("; {failed} failed");
+    }
+    if *interrupted {
+        text += "; stopped: run it again to go on";
+    }
+    text
+}
+
+async fn export_one(
+    operator: &Operator,
+    options: &Options,
+    user: &ExternalUserId,
+) -> Result<Written> {
+    operator.known(user).await?;
+    let mut written = Written::default();
+    match &options.to {
+        Some(file) if file.exists() && !options.manner.dry_run => {
+            bail!("{} is there already: name another file", file.display());
+        }
+        to => write(operator, user, to.as_deref(), options.manner, &mut written).await?,
+    }
+    Ok(written)
+}
+
+/// Writes a file a user. One that can't be written is no reason to leave out the others; those that are there
+/// are from a run before, and whole.
+async fn export_all(operator: &Operator, options: &Options) -> Result<Written> {
+    let (folder, dry_run) = (options.to.as_deref(), options.manner.dry_run);
+    let folder = folder.context("say into which folder")?;
+    let users = messages::users(&operator.pool).await?;
+    if !dry_run {
+        fs::create_dir_all(folder).map_err(|error| cannot_write(folder, &error))?;
+    }
+    let mut written = Written::default();
     for user in &users {
-        let mut export = Export::begin(&operator.store, user).await?;
-        let length = export.length().await?;
-        written.users += 1;
-        if options.manner.dry_run {
-            written.events += length;
+        let file = folder.join(format!("{}.jsonl", user.as_str()));
+        if file.exists() {
+            written.skipped += 1;
             continue;
         }
-        let all = options.whom.external().is_none();
-        let to = options.to.as_ref().map(|to| {
-            if all {
-                to.join(format!("{}.jsonl", user.as_str()))
-            } else {
-                to.clone()
-            }
-        });
-        let whole = match &to {
-            Some(file) => to_file(operator, &mut export, length, file).await?,
-            None => {
-                let sink = BufWriter::new(io::stdout().lock());
-                to_sink(operator, &mut export, length, sink).await?
-            }
-        };
-        written.events += export.written();
-        if !whole {
+        let to = Some(file.as_path());
+        if let Err(error) = write(operator, user, to, options.manner, &mut written).await {
+            written.failed += 1;
+            note(format_args!("{} failed: {error:#}", user.as_str()));
+            // Without the database all the others would fail, too, each after a long wait.
+            sqlx::query("SELECT 1").execute(&operator.pool).await?;
+        }
+        if operator.stop.is_cancelled() {
             written.interrupted = true;
             break;
         }
@@ -106,65 +136,67 @@ async fn export(operator: &Operator, options: &Options) -> Result<Written> {
     Ok(written)
 }
 
-/// Writes a file beside its place first: what stands there is whole.
-async fn to_file(
+/// Writes the export of a user to a file, or to standard output, and counts it.
+async fn write(
     operator: &Operator,
-    export: &mut Export,
-    length: u64,
-    file: &Path,
-) -> Result<bool> {
-    if file.exists() {
-        bail!("{} is there already: name another file", file.display());
+    user: &ExternalUserId,
+    to: Option<&Path>,
+    manner: Manner,
+    written: &mut Written,
+) -> Result<()> {
+    let mut export = Export::begin(&operator.store, user).await?;
+    let length = export.length().await?;
+    if manner.dry_run {
+        written.users += 1;
+        written.events += length;
+        return Ok(());
     }
-    let mut name = file.as_os_str().to_owned();
-    name.push(".part");
-    let part = PathBuf::from(name);
-    let shown = || format!("{} can't be written", part.display());
-    let sink = private(&part).with_context(shown)?;
-    let whole = to_sink(operator, export, length, BufWriter::new(sink)).await;
-    match whole {
-        Ok(true) => {
-            fs::rename(&part, file).with_context(shown)?;
-            Ok(true)
+    let whole = match to {
+        Some(file) => {
+            let mut writer = Writer::create(file)?;
+            let put = |lines: &[u8]| writer.write(lines);
+            let whole = pages(operator, &mut export, length, put).await?;
+            if whole {
+                writer.finish()?;
+            }
+            whole
         }
-        other => {
-            // A part of an export is of no use.
-            let _ = fs::remove_file(&part);
-            other.with_context(shown)
+        None => {
+            let mut out = BufWriter::new(io::stdout().lock());
+            let put = |lines: &[u8]| out.write_all(lines).context(CANNOT_PRINT);
+            let whole = pages(operator, &mut export, length, put).await?;
+            out.flush().context(CANNOT_PRINT)?;
+            whole
         }
+    };
+    if whole {
+        written.users += 1;
+        written.events += export.written();
+    } else {
+        note("stopped: nothing is kept of this user's export, as it is not whole");
+        written.interrupted = true;
     }
-}
-
-/// A file that only its owner can read: it holds what somebody said.
-fn private(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)
+    Ok(())
 }
 
 /// Writes the pages one after another; whether that was all.
-async fn to_sink(
+async fn pages(
     operator: &Operator,
     export: &mut Export,
     length: u64,
-    mut sink: impl Write,
+    mut put: impl FnMut(&[u8]) -> Result<()>,
 ) -> Result<bool> {
     let mut progress = Progress::new("events", length);
     let mut before = 0;
     while let Some(lines) = export.next().await? {
         if operator.stop.is_cancelled() {
             progress.finish();
-            note("stopped: nothing is kept of this user's export, as it is not whole");
             return Ok(false);
         }
-        sink.write_all(&lines)?;
+        put(&lines)?;
         progress.advance(export.written() - before);
         before = export.written();
     }
-    sink.flush()?;
     progress.finish();
     Ok(true)
 }

@@ -1,7 +1,7 @@
 //! `companion import`: takes in a file, however large.
 
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{self, BufReader, Read};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,12 +10,13 @@ use anyhow::{Context, Result};
 use chrono::Utc;
 use companion_adapters::portable::import::{Done, Import};
 use companion_adapters::portable::source::SourceError;
-use companion_adapters::portable::source::{self, Open, Options as Manner};
+use companion_adapters::portable::source::{self, Open};
 use companion_adapters::progress;
 use companion_domain::ids::ExternalUserId;
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 
-use crate::operator::{INTERRUPTED, Manner as Report, Operator, Progress, user};
+use crate::operator::{INTERRUPTED, Interrupted, Manner, Operator, Progress, user};
 use crate::output::{note, step};
 
 /// Bytes that are read from the file at once.
@@ -36,7 +37,7 @@ pub(crate) struct Options {
     #[arg(long)]
     partial: bool,
     #[command(flatten)]
-    report: Report,
+    manner: Manner,
 }
 
 /// What came of it.
@@ -61,14 +62,14 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode> {
     } else {
         ExitCode::SUCCESS
     };
-    options.report.print(&outcome, || {
+    options.manner.print(&outcome, || {
         let Done {
             conversations,
             messages,
             memories,
             skipped,
         } = outcome.done;
-        let would = if options.report.dry_run {
+        let would = if options.manner.dry_run {
             "in the file: "
         } else {
             ""
@@ -85,20 +86,46 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode> {
     Ok(code)
 }
 
-async fn take_in(operator: &Operator, options: &Options) -> Result<Outcome> {
-    let path = options.file.clone();
-    let open: Open = Arc::new(move || {
-        let file = File::open(&path)?;
+/// Opens the file as often as it is to be read; once `stop` is cancelled, it can't be read any more.
+fn opener(path: PathBuf, stop: CancellationToken) -> Open {
+    Arc::new(move || {
+        let file = Stoppable {
+            file: File::open(&path)?,
+            stop: stop.clone(),
+        };
         Ok(Box::new(BufReader::with_capacity(READ, file)))
-    });
-    let manner = Manner {
+    })
+}
+
+/// A file that is read on a thread of its own, which nothing else could stop.
+struct Stoppable {
+    file: File,
+    stop: CancellationToken,
+}
+
+impl Read for Stoppable {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if self.stop.is_cancelled() {
+            return Err(io::Error::other("stopped"));
+        }
+        self.file.read(into)
+    }
+}
+
+async fn take_in(operator: &Operator, options: &Options) -> Result<Outcome> {
+    let how = source::Options {
         extract: !options.no_extract,
         partial: options.partial,
         most: u64::MAX,
         now: Utc::now(),
     };
-    let contents = step("check the file", source::survey(&open, manner)).await?;
-    if options.report.dry_run {
+    let check = opener(options.file.clone(), operator.stop.clone());
+    let surveyed = step("check the file", source::survey(&check, how)).await;
+    if operator.stop.is_cancelled() {
+        return Err(Interrupted::with("Nothing was taken in."));
+    }
+    let contents = surveyed?;
+    if options.manner.dry_run {
         return Ok(Outcome {
             done: Done {
                 conversations: contents.conversations,
@@ -117,10 +144,12 @@ async fn take_in(operator: &Operator, options: &Options) -> Result<Outcome> {
              lately may be there twice.",
         );
     }
-    let import = Import::begin(store, user, manner.now).await?;
+    let import = Import::begin(store, user, how.now).await?;
+    // From here on it is stopped between two items, and what came before is kept.
+    let open = opener(options.file.clone(), CancellationToken::new());
     let mut bar = Progress::new("events", contents.events);
     let passed = |items| bar.advance(items);
-    let taken = source::take_in(&open, manner, &contents, import, &operator.stop, passed).await;
+    let taken = source::take_in(&open, how, &contents, import, &operator.stop, passed).await;
     bar.finish();
     let (done, whole) = taken.map_err(|error: SourceError| {
         anyhow::Error::new(error).context("what came before is kept; mend it and run it again")

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use clap::Subcommand;
 use companion_adapters::dead_jobs::{self, DeadJob, Which};
-use companion_adapters::queue::{EMBED, EXTRACT};
+use companion_adapters::queue;
 use companion_domain::ids::{ExternalUserId, UserId};
 use serde_json::json;
 
@@ -46,7 +46,7 @@ pub(crate) enum Command {
 #[derive(Debug, clap::Args)]
 pub(crate) struct About {
     /// Only the jobs of this queue
-    #[arg(long, value_parser = [EXTRACT, EMBED])]
+    #[arg(long, value_parser = queue::ALL)]
     queue: Option<String>,
     /// Only the jobs about this user
     #[arg(long, value_name = "ID", value_parser = user)]

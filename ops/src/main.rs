@@ -11,6 +11,7 @@ mod embedded;
 mod erase;
 mod events;
 mod export;
+mod files;
 mod home;
 mod identity;
 mod import;
@@ -38,6 +39,8 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use self::operator::{INTERRUPTED, Interrupted};
 
 /// A self-hosted AI companion that remembers.
 #[derive(Parser)]
@@ -138,8 +141,109 @@ async fn main() -> ExitCode {
         Command::Token(options) => token::run(&options).map(done),
         Command::TestServices { command } => test_services::run(&command).await,
     };
-    result.unwrap_or_else(|error| {
-        output::note(format_args!("companion: {error:#}"));
-        ExitCode::FAILURE
+    result.unwrap_or_else(|error| match error.downcast_ref::<Interrupted>() {
+        Some(interrupted) => {
+            output::note(interrupted);
+            ExitCode::from(INTERRUPTED)
+        }
+        None => {
+            output::note(format_args!("companion: {error:#}"));
+            ExitCode::FAILURE
+        }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn no_command_contradicts_itself() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_of_the_guides_is_taken() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let mut guides = vec![root.join("README.md")];
+        for entry in fs::read_dir(root.join("ops/docs")).expect("the guides") {
+            guides.push(entry.expect("a guide").path());
+        }
+        guides.retain(|path| path.extension().is_some_and(|end| end == "md"));
+        let (mut whole, mut mentioned) = (0, 0);
+        for guide in guides {
+            let text = fs::read_to_string(&guide).expect("a guide");
+            for (n, block) in text.split("```").enumerate() {
+                let of_shell = block.starts_with("sh\n") || block.starts_with("bash\n");
+                if n % 2 == 0 {
+                    let code = block.split('`').skip(1).step_by(2);
+                    for line in code.filter(|code| code.starts_with("companion ")) {
+                        mentioned += 1;
+                        taken(&guide, line, true);
+                    }
+                } else if of_shell {
+                    for line in block.lines() {
+                        let line = line.strip_prefix("target/release/").unwrap_or(line);
+                        if line.starts_with("companion ") {
+                            whole += 1;
+                            taken(&guide, line, false);
+                        }
+                    }
+                }
+            }
+        }
+        assert!(whole > 20 && mentioned > 50, "{whole} and {mentioned}");
+    }
+
+    /// Checks a line; one that is only mentioned in a sentence may leave out what it needs.
+    fn taken(guide: &Path, line: &str, mentioned: bool) {
+        let words = line.split(" #").next().unwrap_or(line).split_whitespace();
+        let words = words
+            .map(|word| match word.trim_matches(['[', ']']) {
+                "ID" => "01890a5d-ac96-774b-bcce-b302099a8057",
+                "NAME" => "users",
+                "TIME" => "1h",
+                "N" => "3",
+                "Q" => "extract",
+                word => word,
+            })
+            .filter(|word| *word != "…");
+        let Err(error) = Arguments::try_parse_from(words) else {
+            return;
+        };
+        let lacks = matches!(
+            error.kind(),
+            ErrorKind::MissingRequiredArgument
+                | ErrorKind::MissingSubcommand
+                | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+        );
+        assert!(mentioned && lacks, "{}: {line}: {error}", guide.display());
+    }
+
+    #[test]
+    fn what_is_done_with_a_run_takes_no_settings_beside_its_name() {
+        for of_run in ["--rollback", "--discard", "--show"] {
+            for setting in [&["--user", "alice"][..], &["--all"], &["--model", "m"]] {
+                let line = [&["companion", "reextract", of_run, "20261124"], setting].concat();
+                let error = Arguments::try_parse_from(&line).err();
+                let kind = error.map(|error| error.kind());
+                assert_eq!(kind, Some(ErrorKind::ArgumentConflict), "{line:?}");
+            }
+        }
+        let line = [
+            "companion",
+            "reextract",
+            "--prompt",
+            "p",
+            "--apply",
+            "--all",
+        ];
+        assert!(Arguments::try_parse_from(line).is_ok());
+    }
 }

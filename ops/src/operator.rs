@@ -4,12 +4,12 @@
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use companion_adapters::config::{Config, Secret};
-use companion_adapters::event_store::EventStore;
+use companion_adapters::event_store::{AppendError, EventStore};
 use companion_adapters::vault::Vault;
 use companion_adapters::{database, shutdown};
-use companion_domain::ids::ExternalUserId;
+use companion_domain::ids::{ExternalUserId, UserId};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use sqlx::PgPool;
@@ -23,8 +23,24 @@ const CONNECTIONS: u32 = 4;
 /// How often progress is told where there is no terminal to draw it on.
 const TELL_EVERY: Duration = Duration::from_secs(10);
 
-/// The exit code of a command that was stopped by a signal; what it had done is kept.
+/// How long the end of what a stopped command has asked the database is waited for.
+const CLOSED_WITHIN: Duration = Duration::from_secs(2);
+
+/// The exit code of a command that was stopped by a signal.
 pub(crate) const INTERRUPTED: u8 = 130;
+
+/// A command was stopped by a signal; what there is of its work, as sentences. `main` says it and ends with
+/// [`INTERRUPTED`].
+#[derive(Debug, thiserror::Error)]
+#[error("Stopped. {0}")]
+pub(crate) struct Interrupted(pub(crate) String);
+
+impl Interrupted {
+    /// As an error, with what is kept.
+    pub(crate) fn with(kept: impl Into<String>) -> anyhow::Error {
+        Self(kept.into()).into()
+    }
+}
 
 /// Whom a command is about. Exactly one of the two must be said, as "everybody" is no good default.
 #[derive(Debug, Clone, clap::Args)]
@@ -56,12 +72,33 @@ pub(crate) struct Manner {
     /// Say what would be done, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) report: Report,
+}
+
+/// How a command reports.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(crate) struct Report {
     /// Print the result as one JSON object on standard output
     #[arg(long)]
     pub(crate) json: bool,
 }
 
 impl Manner {
+    /// See [`Report::print`].
+    ///
+    /// # Errors
+    /// When the result has no JSON form.
+    pub(crate) fn print(
+        self,
+        result: &impl Serialize,
+        text: impl FnOnce() -> String,
+    ) -> Result<()> {
+        self.report.print(result, text)
+    }
+}
+
+impl Report {
     /// Prints a result: as JSON when that was asked for, otherwise as `text`.
     ///
     /// # Errors
@@ -156,9 +193,42 @@ impl Operator {
         })
     }
 
+    /// The user as the log knows them.
+    ///
+    /// # Errors
+    /// When there is nobody of that name: a mistyped one must not pass for a user of whom all is well.
+    pub(crate) async fn known(&self, external: &ExternalUserId) -> Result<UserId> {
+        let user = UserId::of(external);
+        match self.store.life(user).await {
+            Ok(_) => Ok(user),
+            Err(AppendError::NoUser) => bail!("there is nobody called {}", external.as_str()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Does work that may be left off at any moment.
+    ///
+    /// # Errors
+    /// [`Interrupted`] with what is kept, when the command is stopped before the work is done.
+    pub(crate) async fn unless_stopped<T>(
+        &self,
+        kept: &str,
+        work: impl Future<Output = T>,
+    ) -> Result<T> {
+        tokio::select! {
+            done = work => Ok(done),
+            () = self.stop.cancelled() => Err(Interrupted::with(kept)),
+        }
+    }
+
     /// Closes the connections, and stops the embedded server if this command has started it.
     pub(crate) async fn close(self) {
-        self.pool.close().await;
+        if self.stop.is_cancelled() {
+            // A long query that was left off holds its connection until it ends; it goes with the process.
+            let _ = tokio::time::timeout(CLOSED_WITHIN, self.pool.close()).await;
+        } else {
+            self.pool.close().await;
+        }
         if let Some(guard) = self.guard {
             guard.release().await;
         }
@@ -210,8 +280,13 @@ impl Progress {
         }
     }
 
-    /// Ends it and takes the bar away.
-    pub(crate) fn finish(self) {
+    /// Ends it.
+    pub(crate) fn finish(self) {}
+}
+
+impl Drop for Progress {
+    /// Takes the bar away, also when the work was stopped or failed: what is said next begins a line.
+    fn drop(&mut self) {
         self.bar.finish_and_clear();
     }
 }

@@ -10,8 +10,8 @@ use companion_adapters::embedding_models::{self, EmbeddingModel, ModelState};
 use companion_adapters::reembedding;
 use serde_json::json;
 
-use crate::operator::{INTERRUPTED, Manner, Operator, Progress};
-use crate::output::{line, note};
+use crate::operator::{Interrupted, Manner, Operator, Progress};
+use crate::output::line;
 
 /// A round that makes no more than so many vectors has caught up with what comes in.
 const CAUGHT_UP: u64 = 200;
@@ -79,6 +79,11 @@ async fn perform(operator: &Operator, options: &Options) -> Result<ExitCode> {
         options
             .manner
             .print(&result, || format!("{name} ({dimension}) is live already"))?;
+        if options.follow && !options.manner.dry_run {
+            let directory = directory(operator, options, &name, dimension)?;
+            let embedder = Embedder::load_from(&directory, dimension).await?;
+            follow(operator, live, &embedder).await?;
+        }
         return Ok(ExitCode::SUCCESS);
     }
     let directory = directory(operator, options, &name, dimension)?;
@@ -136,13 +141,11 @@ async fn change(
         let round = reembedding::catch_up(pool, model, embedder, stop, advance).await?;
         made += round.made;
         if round.stopped {
-            note(format_args!(
-                "Stopped after {made} vectors. They are kept; the same command goes on from there. {} ({}) is live \
-                 as before.",
+            return Err(Interrupted::with(format!(
+                "{made} vectors were made. They are kept; the same command goes on from there. {} ({}) is live as before.",
                 live.model,
                 live.dimension()
-            ));
-            return Ok(ExitCode::from(INTERRUPTED));
+            )));
         }
         if round.made <= CAUGHT_UP {
             break;
@@ -172,18 +175,27 @@ async fn change(
             live.dimension()
         )
     })?;
-    while options.follow && !stop.is_cancelled() {
+    if options.follow {
+        follow(operator, model, embedder).await?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes the vectors of what comes in, until the command is stopped.
+async fn follow(operator: &Operator, model: &EmbeddingModel, embedder: &Embedder) -> Result<()> {
+    let (pool, stop) = (&operator.pool, &operator.stop);
+    while !stop.is_cancelled() {
         reembedding::catch_up(pool, model, embedder, stop, |_| {}).await?;
         tokio::select! {
             () = stop.cancelled() => {}
             () = tokio::time::sleep(FOLLOW_EVERY) => {}
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 fn list(models: &[EmbeddingModel], manner: Manner) -> Result<ExitCode> {
-    if manner.json {
+    if manner.report.json {
         let models: Vec<_> = models
             .iter()
             .map(|model| {

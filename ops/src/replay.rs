@@ -7,13 +7,20 @@ use anyhow::{Result, bail};
 use clap::Args;
 use companion_adapters::read_models::compare::Comparison;
 use companion_adapters::read_models::copies;
+use companion_adapters::subscription::Bounds;
 use companion_domain::ids::{ExternalUserId, UserId};
 use companion_worker::projections::{self, Projection};
 use companion_worker::replay::{self, Replay, Stopped};
 use serde::Serialize;
 
-use crate::operator::{INTERRUPTED, Manner, Operator, Progress, user};
+use crate::operator::{Interrupted, Manner, Operator, Progress, user};
 use crate::output::note;
+
+/// The most bytes of a page whose events are counted otherwise.
+const PAGE_BYTES: usize = 4 << 20;
+/// What is kept of a replay that was stopped.
+const GO_ON: &str = "What is built is kept; the same command goes on from there.";
+const NOTHING: &str = "Nothing is kept, and nothing was changed.";
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -32,6 +39,9 @@ pub(crate) struct Options {
     /// Drop the former read models, and what an interrupted replay has built
     #[arg(long, conflicts_with_all = ["projection", "user", "restart"])]
     discard: bool,
+    /// Events of a transaction
+    #[arg(long, value_name = "N", hide = true, value_parser = clap::value_parser!(u32).range(1..))]
+    page: Option<u32>,
     #[command(flatten)]
     manner: Manner,
 }
@@ -59,13 +69,15 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode> {
     let operator = Operator::open("replay").await?;
     let done = perform(&operator, &options).await;
     operator.close().await;
-    match done {
-        Err(error) if error.is::<Stopped>() => {
-            note("Stopped. What is built is kept; run the command again to go on.");
-            Ok(ExitCode::from(INTERRUPTED))
-        }
-        Err(error) => Err(error),
-        Ok(()) => Ok(ExitCode::SUCCESS),
+    done.map(|()| ExitCode::SUCCESS)
+}
+
+/// Says what is kept when it was stopped.
+pub(crate) fn kept(error: anyhow::Error, kept: &str) -> anyhow::Error {
+    if error.is::<Stopped>() {
+        Interrupted::with(kept)
+    } else {
+        error
     }
 }
 
@@ -87,24 +99,35 @@ async fn rebuild(operator: &Operator, options: &Options) -> Result<Outcome> {
     let Some(wanted) = options.projection.as_deref().and_then(replay::named) else {
         bail!("there is no such projection");
     };
-    let only = options.user.as_ref().map(UserId::of);
-    let schema = match only {
-        None => copies::SHADOW,
-        Some(_) => copies::ONE_USER,
+    let only = match &options.user {
+        Some(user) => Some(operator.known(user).await?),
+        None => None,
     };
-    if options.restart || only.is_some() {
+    let schema = match only {
+        _ if options.manner.dry_run => copies::CHECK,
+        Some(_) => copies::ONE_USER,
+        None => copies::SHADOW,
+    };
+    // What an interrupted replay has built of all users is gone on with; anything else is of the moment.
+    let goes_on = schema == copies::SHADOW;
+    if options.restart || !goes_on {
         replay::drop_copy(&operator.pool, schema).await?;
+    } else {
+        tell_of_another(operator, &wanted).await?;
     }
-    let (tables, events) = build(operator, schema, only, &wanted, |replay| async {
+    let pages = options.page;
+    let built = build(operator, schema, only, &wanted, pages, |replay| async {
         if options.manner.dry_run {
             return Ok(Vec::new());
         }
         replay.switch(&wanted, &mut |_| {}).await
     })
-    .await?;
-    if options.manner.dry_run || only.is_some() {
+    .await;
+    if !goes_on {
         replay::drop_copy(&operator.pool, schema).await?;
     }
+    let (tables, events) =
+        built.map_err(|error| kept(error, if goes_on { GO_ON } else { NOTHING }))?;
     Ok(Outcome {
         events,
         seconds: begun.elapsed().as_secs_f64(),
@@ -114,16 +137,39 @@ async fn rebuild(operator: &Operator, options: &Options) -> Result<Outcome> {
     })
 }
 
+/// Says so when what another replay has built, and was interrupted, gives way to this one.
+async fn tell_of_another(operator: &Operator, wanted: &[Projection]) -> Result<()> {
+    let mut connection = operator.pool.acquire().await?;
+    let copy = copies::find(&mut connection, copies::SHADOW).await?;
+    let wanted = wanted.iter().map(|projection| projection.name);
+    if let Some(copy) = copy
+        && !wanted.eq(copy.projections.iter().map(String::as_str))
+    {
+        note(format_args!(
+            "What an interrupted replay of {} has built gives way to this one.",
+            copy.projections.join(", ")
+        ));
+    }
+    Ok(())
+}
+
 /// Builds a copy and compares it; `then` does something with it.
 pub(crate) async fn build<F: Future<Output = Result<Vec<Comparison>>>>(
     operator: &Operator,
     schema: &'static str,
     only: Option<UserId>,
     wanted: &[Projection],
+    page: Option<u32>,
     then: impl FnOnce(Replay) -> F,
 ) -> Result<(Vec<Comparison>, u64)> {
     let (vault, stop) = (operator.store.vault(), operator.stop.clone());
     let mut replay = Replay::begin(&operator.pool, vault, schema, wanted, only, stop).await?;
+    if let Some(page) = page {
+        replay = replay.in_pages_of(Bounds {
+            events: page.into(),
+            bytes: PAGE_BYTES,
+        });
+    }
     let mut progress = Progress::new("events", replay.ahead().await?);
     let mut events = 0;
     let mut tell = |taken: u64| {
@@ -150,7 +196,7 @@ async fn roll_back(operator: &Operator, manner: Manner) -> Result<Outcome> {
     let mut events = 0;
     let mut tell = |taken: u64| events += taken;
     let back = replay::roll_back(&operator.pool, vault, manner.dry_run, stop, &mut tell);
-    let tables = back.await?;
+    let tables = back.await.map_err(|error| kept(error, GO_ON))?;
     Ok(Outcome {
         events,
         seconds: begun.elapsed().as_secs_f64(),
@@ -162,7 +208,12 @@ async fn roll_back(operator: &Operator, manner: Manner) -> Result<Outcome> {
 
 async fn discard(operator: &Operator, manner: Manner) -> Result<Outcome> {
     if !manner.dry_run {
-        for schema in [copies::SHADOW, copies::ONE_USER, copies::FORMER] {
+        for schema in [
+            copies::SHADOW,
+            copies::ONE_USER,
+            copies::CHECK,
+            copies::FORMER,
+        ] {
             replay::drop_copy(&operator.pool, schema).await?;
         }
     }

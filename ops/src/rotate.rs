@@ -16,7 +16,7 @@ use sqlx::Connection;
 use uuid::Uuid;
 
 use crate::disk;
-use crate::operator::{INTERRUPTED, Manner, Operator, Progress};
+use crate::operator::{Interrupted, Manner, Operator, Progress};
 use crate::output::{line, note};
 
 /// The lock that one rotation at a time holds.
@@ -112,12 +112,9 @@ async fn rotate(operator: &Operator, options: &Options) -> Result<ExitCode> {
             rewrapped += batch.keys;
             progress.advance(batch.keys);
             if operator.stop.is_cancelled() {
-                progress.finish();
-                note(
-                    "Stopped in the middle; both master keys are needed until it is done. Run it again \
-                     with the same keys.",
-                );
-                return Ok(ExitCode::from(INTERRUPTED));
+                return Err(Interrupted::with(
+                    "Both master keys are needed until it is done; run it again with the same keys.",
+                ));
             }
         }
     }
@@ -170,8 +167,10 @@ fn new_key(config: &Config, options: &Options) -> Result<Secret> {
         Ok(text) if of_home => Secret::new(text.trim()),
         _ => MasterKey::generate()?,
     };
-    if options.print && !options.manner.dry_run {
-        line(new.expose());
+    if options.print {
+        if !options.manner.dry_run {
+            line(new.expose());
+        }
     } else if !of_home {
         bail!(
             "the new master key is not known. Make one with: openssl rand -base64 32; restart all processes with it as \

@@ -7,23 +7,24 @@ use clap::Args;
 use companion_adapters::log_checks::{self, Problem};
 use companion_adapters::read_models::compare::Comparison;
 use companion_adapters::read_models::copies;
-use companion_domain::ids::{ExternalUserId, UserId};
+use companion_domain::ids::ExternalUserId;
 use companion_worker::projections;
 use companion_worker::replay::{self, Stopped};
 use serde::Serialize;
 
-use crate::operator::{INTERRUPTED, Manner, Operator, user};
-use crate::output::note;
-use crate::replay::{build, compared};
+use crate::operator::{Operator, Report, user};
+use crate::replay::{build, compared, kept};
+
+/// What is kept of a check that was stopped.
+const NOTHING: &str = "Nothing is known yet.";
 
 #[derive(Args)]
 pub(crate) struct Options {
     /// Only this user
     #[arg(long, value_name = "ID", value_parser = user)]
     user: Option<ExternalUserId>,
-    /// Print the result as one JSON object on standard output
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    report: Report,
 }
 
 /// What was found.
@@ -41,31 +42,32 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode> {
     let operator = Operator::open("verify").await?;
     let done = perform(&operator, &options).await;
     operator.close().await;
-    match done {
-        Err(error) if error.is::<Stopped>() => {
-            note("Stopped; nothing is known yet.");
-            Ok(ExitCode::from(INTERRUPTED))
-        }
-        Err(error) => Err(error),
-        Ok(true) => Ok(ExitCode::SUCCESS),
-        Ok(false) => Ok(ExitCode::FAILURE),
-    }
+    Ok(if done? {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 async fn perform(operator: &Operator, options: &Options) -> Result<bool> {
     let lock = replay::alone(&operator.pool).await?;
     let (pool, vault) = (&operator.pool, operator.store.vault());
-    let only = options.user.as_ref().map(UserId::of);
-    let mut problems = log_checks::run(pool, only).await?;
+    let only = match &options.user {
+        Some(user) => Some(operator.known(user).await?),
+        None => None,
+    };
+    let checked = log_checks::run(pool, only);
+    let mut problems = operator.unless_stopped(NOTHING, checked).await??;
     replay::drop_copy(pool, copies::CHECK).await?;
     let all = &projections::ALL;
     let keep = |_| async { Ok(Vec::new()) };
-    let built = build(operator, copies::CHECK, only, all, keep).await;
+    let built = build(operator, copies::CHECK, only, all, None, keep).await;
     // Dropped also when it was stopped: a check is of the moment.
     replay::drop_copy(pool, copies::CHECK).await?;
     drop(lock);
     let (tables, events) = match built {
         Ok(built) => built,
+        Err(error) if error.is::<Stopped>() => return Err(kept(error, NOTHING)),
         Err(error) => {
             // What can't be read is named, each event; anything else is a failure of the check.
             let unreadable = log_checks::unreadable(pool, vault, only, &operator.stop).await?;
@@ -83,11 +85,7 @@ async fn perform(operator: &Operator, options: &Options) -> Result<bool> {
         problems,
         tables,
     };
-    let manner = Manner {
-        dry_run: true,
-        json: options.json,
-    };
-    manner.print(&outcome, || text(&outcome))?;
+    options.report.print(&outcome, || text(&outcome))?;
     Ok(well)
 }
 

@@ -11,22 +11,19 @@ use serde_json::{Value, json};
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use crate::commands::companion;
+use crate::commands::{companion, stopped, with_log};
 use crate::memory::{answer, list, statement, tell};
 use crate::portability::{done, export, import};
 use crate::steps::{expect, refused};
 
 async fn json_of(variables: &Variables, arguments: &[&str]) -> Value {
-    let (code, said, told) = companion(variables, &[arguments, &["--json"]].concat()).await;
-    assert_eq!(code, Some(0), "{arguments:?}: {told}");
-    serde_json::from_str(&said).unwrap()
+    let arguments = [arguments, &["--json"]].concat();
+    companion(variables, &arguments).await.json()
 }
 
 /// What keeps a command from being done.
 async fn refusal(variables: &Variables, arguments: &[&str]) -> String {
-    let (code, said, told) = companion(variables, arguments).await;
-    assert_eq!((code, said.as_str()), (Some(1), ""), "{told}");
-    told
+    companion(variables, arguments).await.refused()
 }
 
 async fn pool(variables: &Variables) -> PgPool {
@@ -219,8 +216,17 @@ async fn what_was_backed_up_is_seen_again_after_a_restore_save_who_was_erased() 
 
     // Of carol it is known on paper only that she wanted out.
     let list = path("wanted-out");
-    fs::write(&list, "carol\n").unwrap();
-    let restored = json_of(&new, &[&restore[..], &["--erasures", &list]].concat()).await;
+    fs::write(&list, "carol\ncalor\n").unwrap();
+    let with_list = [&restore[..], &["--erasures", &list]].concat();
+    let told = companion(&new, &[&with_list[..], &["--dry-run"]].concat())
+        .await
+        .err;
+    assert!(
+        told.contains("know nobody of these") && told.contains("calor"),
+        "{told}"
+    );
+    let restored = json_of(&new, &with_list).await;
+    assert_eq!(restored["unknown"], json!(["calor"]));
     assert_eq!(
         (&restored["events"], &restored["users"]),
         (&second["events"], &json!(2))
@@ -318,7 +324,9 @@ async fn on_a_new_machine_the_whole_log_is_visible_at_once_and_the_master_key_is
         (&stats["events"], &stats["feed"]["held_back"]),
         (&json!(events), &json!(0))
     );
-    let (_, said, _) = companion(&new, &["events", "tail", "-n", "100"]).await;
+    let said = companion(&new, &["events", "tail", "-n", "100"])
+        .await
+        .done();
     assert_eq!(said.lines().count(), events);
     assert!(
         said.contains("I have a greyhound") && !said.contains("parrot"),
@@ -328,4 +336,57 @@ async fn on_a_new_machine_the_whole_log_is_visible_at_once_and_the_master_key_is
         said.contains("(can't be opened: the user's key is not here"),
         "{said}"
     );
+}
+
+#[tokio::test]
+async fn a_backup_that_is_stopped_keeps_its_pieces_goes_on_and_touches_nothing_else() {
+    const EVENTS: u64 = 400;
+    let variables = with_log(EVENTS).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name);
+    let dir = folder.path().to_str().unwrap();
+    fs::write(file("film.mkv.part"), "half a film").unwrap();
+    let backup = ["backup", dir, "--piece"];
+    let third = file("log-000003.copy");
+    let begun = async || third.exists();
+    let begin = [&backup[..], &["1"]].concat();
+    let told = stopped(&variables, &begin, begun).await.stopped();
+    assert!(told.contains("events are backed up"), "{told}");
+
+    // As if it had been killed in the middle of a piece.
+    let next = (1..)
+        .map(|n| file(&format!("log-{n:06}.copy")))
+        .find(|piece| !piece.exists());
+    let unfinished = next.unwrap().with_extension("copy.part");
+    fs::write(&unfinished, "half a piece").unwrap();
+    let planned = json_of(&variables, &[&backup[..], &["60", "--dry-run"]].concat()).await;
+    let new = planned["new_events"].as_u64().unwrap();
+    assert!(new > 0 && new < EVENTS, "{planned}");
+    assert!(unfinished.exists(), "a dry run changes nothing");
+    let went_on = json_of(&variables, &[&backup[..], &["60"]].concat()).await;
+    assert_eq!(
+        (&went_on["events"], &went_on["new_events"]),
+        (&json!(EVENTS), &json!(new))
+    );
+    assert!(!unfinished.exists() && file("film.mkv.part").exists());
+    let whole = json_of(&variables, &["restore", dir, "--dry-run"]).await;
+    assert_eq!(whole["events"], EVENTS);
+
+    // A restore that is stopped leaves nothing; the next one is not in its way.
+    let mut new = variables.clone();
+    let url = database::fresh().await.expose().to_owned();
+    new.insert("POSTGRES_URL".to_owned(), url);
+    let pool = pool(&new).await;
+    let mut holder = pool.begin().await.unwrap();
+    sqlx::query("LOCK TABLE events IN ROW EXCLUSIVE MODE")
+        .execute(&mut *holder)
+        .await
+        .unwrap();
+    let waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND mode = 'ExclusiveLock' AND relation = 'events'::regclass)";
+    let begun = async || sqlx::query_scalar(waits).fetch_one(&pool).await.unwrap();
+    let told = stopped(&new, &["restore", dir], begun).await.stopped();
+    assert!(told.contains("Nothing was restored."), "{told}");
+    holder.rollback().await.unwrap();
+    let restored = json_of(&new, &["restore", dir]).await;
+    assert_eq!(restored["events"], EVENTS);
 }

@@ -1,34 +1,124 @@
 //! The operator's commands, run as an operator runs them.
 
+use std::process::{Output, Stdio};
+
 use chrono::{TimeDelta, Utc};
-use companion_adapters::config::Config;
+use companion_adapters::config::{Config, Secret};
 use companion_adapters::tokens::{Tokens, Verified};
-use companion_tests::app::{App, Variables};
+use companion_adapters::vault::Vault;
+use companion_tests::app::{App, MASTER_KEY, Variables, variables};
 use companion_tests::eventually::{eventually, within};
+use companion_tests::llm::ScriptedLlm;
+use companion_tests::log::generate;
 use companion_tests::process::{command, free_port};
 use reqwest::Method;
+use serde_json::Value;
+use sqlx::PgPool;
+use tokio::process::Command;
 
 use crate::steps::expect;
 
-async fn token(variables: &Variables, arguments: &[&str]) -> (Option<i32>, String, String) {
+async fn token(variables: &Variables, arguments: &[&str]) -> Ran {
     let arguments = [&["token"], arguments].concat();
     companion(variables, &arguments).await
 }
 
-/// Runs `companion` to its end: its exit code, and what it wrote to either stream.
-pub(crate) async fn companion(
-    variables: &Variables,
-    arguments: &[&str],
-) -> (Option<i32>, String, String) {
+/// What came of a command.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    /// Its exit code.
+    pub(crate) code: Option<i32>,
+    /// What it wrote to standard output, and to standard error.
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Ran {
+    pub(crate) fn of(output: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Self {
+            code: output.status.code(),
+            out: text(output.stdout),
+            err: text(output.stderr),
+        }
+    }
+
+    /// What it printed when it had done its work.
+    #[track_caller]
+    pub(crate) fn done(self) -> String {
+        assert_eq!(self.code, Some(0), "{}", self.err);
+        self.out
+    }
+
+    /// The same, as JSON.
+    #[track_caller]
+    pub(crate) fn json(self) -> Value {
+        serde_json::from_str(&self.done()).unwrap()
+    }
+
+    /// What kept it from doing its work; nothing was printed.
+    #[track_caller]
+    pub(crate) fn refused(self) -> String {
+        assert_eq!(
+            (self.code, self.out.as_str()),
+            (Some(1), ""),
+            "{}",
+            self.err
+        );
+        self.err
+    }
+
+    /// What it said of its work when it was stopped; nothing was printed.
+    #[track_caller]
+    pub(crate) fn stopped(self) -> String {
+        assert_eq!(
+            (self.code, self.out.as_str()),
+            (Some(130), ""),
+            "{}",
+            self.err
+        );
+        self.err
+    }
+}
+
+/// Runs `companion` to its end.
+pub(crate) async fn companion(variables: &Variables, arguments: &[&str]) -> Ran {
     let mut command = command("companion", variables);
     let ended = command.args(arguments).output();
-    let output = within("the command to end", ended).await.unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (
-        output.status.code(),
-        text(output.stdout),
-        text(output.stderr),
-    )
+    Ran::of(within("the command to end", ended).await.unwrap())
+}
+
+/// Runs `companion` and stops it, as Ctrl-C does, once it has `begun`.
+pub(crate) async fn stopped(
+    variables: &Variables,
+    arguments: &[&str],
+    begun: impl AsyncFn() -> bool,
+) -> Ran {
+    let mut command = command("companion", variables);
+    let command = command.args(arguments).stdout(Stdio::piped());
+    let running = command.stderr(Stdio::piped()).spawn().unwrap();
+    eventually(|| async {
+        begun()
+            .await
+            .then_some(())
+            .ok_or("it has not begun".to_owned())
+    })
+    .await;
+    let id = running.id().expect("it runs").to_string();
+    let sent = Command::new("kill").args(["-INT", &id]).status();
+    assert!(sent.await.unwrap().success());
+    let output = within("the command to end", running.wait_with_output());
+    Ran::of(output.await.unwrap())
+}
+
+/// Variables of a database with a log of so many events, on which no service has run yet.
+pub(crate) async fn with_log(events: u64) -> Variables {
+    let llm = ScriptedLlm::start().await;
+    let variables = variables(&llm, &[]).await;
+    let pool = PgPool::connect(&variables["POSTGRES_URL"]).await.unwrap();
+    let vault = Vault::new(&Secret::new(MASTER_KEY)).unwrap();
+    generate(&pool, &vault, events, |_| {}).await;
+    variables
 }
 
 /// Variables of a home of its own, where nothing else runs.
@@ -48,12 +138,20 @@ fn verified(variables: &Variables, line: &str) -> Verified {
 #[tokio::test]
 async fn a_token_is_printed_alone_and_needs_no_database() {
     let (_home, variables) = home();
-    let (code, stdout, stderr) = token(&variables, &["--user", "alice"]).await;
+    let Ran {
+        code,
+        out: stdout,
+        err: stderr,
+    } = token(&variables, &["--user", "alice"]).await;
     assert_eq!((code, stderr.as_str()), (Some(0), ""));
     let plain = verified(&variables, &stdout);
     assert_eq!((plain.user.as_str(), plain.admin), ("alice", false));
     let arguments = ["--user", "root", "--hours", "2", "--scope", "notes admin"];
-    let (code, stdout, stderr) = token(&variables, &arguments).await;
+    let Ran {
+        code,
+        out: stdout,
+        err: stderr,
+    } = token(&variables, &arguments).await;
     assert_eq!((code, stderr.as_str()), (Some(0), ""));
     let admin = verified(&variables, &stdout);
     assert_eq!((admin.user.as_str(), admin.admin), ("root", true));
@@ -95,7 +193,11 @@ async fn a_token_that_can_not_be_made_is_refused_in_one_line() {
         (&asymmetric, &["--user", "alice"][..], "identity provider"),
         (&production, &["--user", "alice"][..], "JWT_SECRET_KEY"),
     ] {
-        let (code, stdout, stderr) = token(variables, arguments).await;
+        let Ran {
+            code,
+            out: stdout,
+            err: stderr,
+        } = token(variables, arguments).await;
         assert_eq!((code, stdout.as_str()), (Some(1), ""), "{arguments:?}");
         assert_eq!(stderr.lines().count(), 1, "{stderr}");
         assert!(
@@ -113,7 +215,11 @@ async fn a_key_is_issued_listed_and_revoked_while_the_service_runs() {
         companion(&app.variables, &arguments).await
     };
     let issue = ["issue", "--user", "alice", "--name", "my \u{1b}[31mlaptop"];
-    let (code, key, told) = run(&issue).await;
+    let Ran {
+        code,
+        out: key,
+        err: told,
+    } = run(&issue).await;
     assert_eq!(code, Some(0), "{told}");
     let key = key.strip_suffix('\n').unwrap().to_owned();
     assert!(!told.contains(&key), "shown once: {told}");
@@ -122,7 +228,9 @@ async fn a_key_is_issued_listed_and_revoked_while_the_service_runs() {
         expect(request.header("X-API-Key", &key), status).await
     };
     list(200).await;
-    let (code, listed, _) = run(&["list", "--user", "alice"]).await;
+    let Ran {
+        code, out: listed, ..
+    } = run(&["list", "--user", "alice"]).await;
     assert_eq!(code, Some(0));
     let (id, _) = listed.split_once(' ').unwrap();
     assert!(key.starts_with(&format!("ck_{id}_")), "{listed}");
@@ -130,12 +238,11 @@ async fn a_key_is_issued_listed_and_revoked_while_the_service_runs() {
         listed.contains("laptop") && !listed.contains('\u{1b}'),
         "{listed:?}"
     );
-    assert_eq!(run(&["revoke", id]).await.0, Some(0));
+    assert_eq!(run(&["revoke", id]).await.code, Some(0));
     list(401).await;
-    let (code, stdout, stderr) = run(&["revoke", id]).await;
-    assert_eq!((code, stdout.as_str()), (Some(1), ""));
+    let stderr = run(&["revoke", id]).await.refused();
     assert!(stderr.contains("companion apikey list"), "{stderr}");
-    assert_eq!(run(&["list", "--user", "alice"]).await.1, "");
+    assert_eq!(run(&["list", "--user", "alice"]).await.out, "");
 }
 
 #[tokio::test]
@@ -152,7 +259,9 @@ async fn a_deployed_service_is_tried_from_outside_and_leaves_nothing_behind() {
     let (_home, variables) = home();
     let url = app.url("");
     let check = ["check", &url, "--user", "visitor"];
-    let (code, said, _) = companion(&variables, &check).await;
+    let Ran {
+        code, out: said, ..
+    } = companion(&variables, &check).await;
     assert_eq!(code, Some(0), "{said}");
     assert_eq!(
         said.lines().filter(|line| line.starts_with("ok ")).count(),
@@ -162,7 +271,9 @@ async fn a_deployed_service_is_tried_from_outside_and_leaves_nothing_behind() {
     assert_eq!(app.get("visitor", "/conversations").await.1["total"], 0);
 
     app.llm.stop().await;
-    let (code, said, _) = companion(&variables, &check).await;
+    let Ran {
+        code, out: said, ..
+    } = companion(&variables, &check).await;
     assert_eq!(code, Some(1), "{said}");
     assert!(
         said.contains("FAIL  a reply streams") && said.contains("llm_unavailable"),
@@ -170,7 +281,64 @@ async fn a_deployed_service_is_tried_from_outside_and_leaves_nothing_behind() {
     );
 
     let nowhere = format!("http://127.0.0.1:{}", free_port());
-    let (code, said, _) = companion(&variables, &["check", &nowhere, "--user", "visitor"]).await;
+    let Ran {
+        code, out: said, ..
+    } = companion(&variables, &["check", &nowhere, "--user", "visitor"]).await;
     assert_eq!(code, Some(1));
     assert!(said.contains("FAIL  health"), "{said}");
+}
+
+#[tokio::test]
+async fn the_first_ctrl_c_ends_a_question_that_takes_long() {
+    let app = App::start().await;
+    app.chat("alice", "Good morning", None).await;
+    app.settle().await;
+    let (variables, _) = app.stop().await;
+    let pool = PgPool::connect(&variables["POSTGRES_URL"]).await.unwrap();
+    let id: uuid::Uuid = sqlx::query_scalar("SELECT event_id FROM events LIMIT 1")
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+    let waits = "SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
+                 WHERE c.relname = $1 AND NOT l.granted)";
+    for (held, arguments, kept) in [
+        ("streams", &["verify"][..], "Nothing is known yet."),
+        (
+            "events",
+            &["events", "show", &id.to_string()],
+            "Nothing was found yet.",
+        ),
+        ("events", &["events", "stats"], "Nothing is counted yet."),
+    ] {
+        let mut holder = pool.begin().await.unwrap();
+        let hold = format!("LOCK TABLE {held} IN ACCESS EXCLUSIVE MODE");
+        sqlx::query(sqlx::AssertSqlSafe(hold))
+            .execute(&mut *holder)
+            .await
+            .unwrap();
+        let begun = async || {
+            let waits = sqlx::query_scalar(waits).bind(held).fetch_one(&pool);
+            waits.await.unwrap()
+        };
+        let told = stopped(&variables, arguments, begun).await.stopped();
+        assert_eq!(told, format!("Stopped. {kept}\n"), "{arguments:?}");
+        holder.rollback().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_user_whom_nobody_knows_is_no_user_of_whom_all_is_well() {
+    let app = App::start().await;
+    app.chat("alice", "Good morning", None).await;
+    app.settle().await;
+    for arguments in [
+        &["verify", "--user", "alcie"][..],
+        &["replay", "all", "--user", "alcie"],
+        &["replay", "all", "--user", "alcie", "--dry-run"],
+        &["export", "--user", "alcie"],
+        &["reextract", "--method", "heuristic", "--user", "alcie"],
+    ] {
+        let told = companion(&app.variables, arguments).await.refused();
+        assert!(told.contains("there is nobody called alcie"), "{told}");
+    }
 }

@@ -6,7 +6,7 @@ use companion_tests::eventually::eventually;
 use companion_tests::llm::ScriptedLlm;
 use serde_json::Value;
 
-use crate::commands::companion;
+use crate::commands::{Ran, companion};
 use crate::memory::{answer, statement};
 
 /// A service whose LLM fails, with a job about each of these users that was tried as often as may be.
@@ -40,7 +40,7 @@ async fn dead(app: &App) -> i64 {
     health["workers"]["dead_jobs"].as_i64().unwrap()
 }
 
-async fn jobs(app: &App, arguments: &[&str]) -> (Option<i32>, String, String) {
+async fn jobs(app: &App, arguments: &[&str]) -> Ran {
     let arguments = [&["jobs"], arguments].concat();
     companion(&app.variables, &arguments).await
 }
@@ -48,7 +48,11 @@ async fn jobs(app: &App, arguments: &[&str]) -> (Option<i32>, String, String) {
 #[tokio::test]
 async fn a_dead_job_is_listed_with_its_reason_and_runs_again_when_the_cause_is_mended() {
     let app = with_dead_jobs(&["alice", "bob"]).await;
-    let (code, listed, told) = jobs(&app, &["dead"]).await;
+    let Ran {
+        code,
+        out: listed,
+        err: told,
+    } = jobs(&app, &["dead"]).await;
     assert_eq!(
         (code, listed.lines().count()),
         (Some(0), 2),
@@ -64,15 +68,22 @@ async fn a_dead_job_is_listed_with_its_reason_and_runs_again_when_the_cause_is_m
         !listed.contains("secret") && told.contains("companion jobs retry"),
         "{told}"
     );
-    let (_, of_bob, _) = jobs(&app, &["dead", "--user", "bob", "--json"]).await;
+    let Ran { out: of_bob, .. } = jobs(&app, &["dead", "--user", "bob", "--json"]).await;
     let job: Value = serde_json::from_str(&of_bob).unwrap();
     assert_eq!(
         (&job["user"], &job["queue"]),
         (&"bob".into(), &"extract".into())
     );
-    assert_eq!(jobs(&app, &["dead", "--queue", "embed"]).await.1, "");
+    for queue in ["embed", "summarise"] {
+        let Ran {
+            code,
+            out: listed,
+            err: told,
+        } = jobs(&app, &["dead", "--queue", queue]).await;
+        assert_eq!((code, listed.as_str()), (Some(0), ""), "{told}");
+    }
 
-    let (_, said, _) = jobs(&app, &["retry", "--all", "--dry-run"]).await;
+    let Ran { out: said, .. } = jobs(&app, &["retry", "--all", "--dry-run"]).await;
     assert!(
         said.contains("2 jobs will run again") && said.contains("nothing was changed"),
         "{said}"
@@ -81,7 +92,9 @@ async fn a_dead_job_is_listed_with_its_reason_and_runs_again_when_the_cause_is_m
 
     app.llm
         .next_extraction(answer(&[statement("User has a greyhound")]));
-    let (code, said, _) = jobs(&app, &["retry", job["id"].as_str().unwrap()]).await;
+    let Ran {
+        code, out: said, ..
+    } = jobs(&app, &["retry", job["id"].as_str().unwrap()]).await;
     assert!(
         code == Some(0) && said.contains("1 jobs will run again"),
         "{said}"
@@ -92,7 +105,7 @@ async fn a_dead_job_is_listed_with_its_reason_and_runs_again_when_the_cause_is_m
 
     app.llm
         .next_extraction(answer(&[statement("User has a greyhound")]));
-    let (_, said, _) = jobs(&app, &["retry", "--all", "--json"]).await;
+    let Ran { out: said, .. } = jobs(&app, &["retry", "--all", "--json"]).await;
     assert_eq!(said.trim(), r#"{"dry_run":false,"retried":1}"#);
     assert_eq!(app.memories("alice").await, ["User has a greyhound"]);
     assert_eq!(dead(&app).await, 0);
@@ -101,12 +114,14 @@ async fn a_dead_job_is_listed_with_its_reason_and_runs_again_when_the_cause_is_m
 #[tokio::test]
 async fn a_dropped_job_is_gone_and_only_dead_ones_can_be_dropped() {
     let app = with_dead_jobs(&["alice", "bob"]).await;
-    let (code, _, told) = jobs(&app, &["drop"]).await;
+    let Ran {
+        code, err: told, ..
+    } = jobs(&app, &["drop"]).await;
     assert!(
         code == Some(2) && told.contains("--all"),
         "which ones must be said: {told}"
     );
-    let (_, said, _) = jobs(&app, &["drop", "--all", "--user", "alice"]).await;
+    let Ran { out: said, .. } = jobs(&app, &["drop", "--all", "--user", "alice"]).await;
     assert!(said.contains("1 jobs are thrown away"), "{said}");
     assert_eq!(dead(&app).await, 1);
     let alive: String = sqlx::query_scalar(
@@ -117,12 +132,14 @@ async fn a_dropped_job_is_gone_and_only_dead_ones_can_be_dropped() {
     .fetch_one(&app.core.pool)
     .await
     .unwrap();
-    let (code, _, told) = jobs(&app, &["drop", &alive]).await;
+    let Ran {
+        code, err: told, ..
+    } = jobs(&app, &["drop", &alive]).await;
     assert!(
         code == Some(1) && told.contains("no dead job waits"),
         "{told}"
     );
-    assert_eq!(jobs(&app, &["drop", "--all"]).await.0, Some(0));
+    assert_eq!(jobs(&app, &["drop", "--all"]).await.code, Some(0));
     let left: Vec<String> = sqlx::query_scalar("SELECT id FROM apalis.jobs WHERE status <> 'Done'")
         .fetch_all(&app.core.pool)
         .await

@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::commands::companion;
+use crate::commands::{Ran, companion};
 use crate::memory::{answer, statement, tell};
 use crate::steps::{expect, hears_of_cancelled_replies};
 
@@ -473,18 +473,28 @@ async fn the_operator_erases_after_being_asked_twice() {
     let run = async |arguments: &[&str]| {
         companion(&app.variables, &[&["erase"], arguments].concat()).await
     };
-    let (code, said, _) = run(&["alice", "--dry-run"]).await;
+    let Ran {
+        code, out: said, ..
+    } = run(&["alice", "--dry-run"]).await;
     assert!(
         code == Some(0) && said.contains("alice has a key") && said.contains("Nothing was changed"),
         "{said}"
     );
-    let (code, said, told) = run(&["alice"]).await;
+    let Ran {
+        code,
+        out: said,
+        err: told,
+    } = run(&["alice"]).await;
     assert!(
         code == Some(1) && said.is_empty() && told.contains("--yes"),
         "{told}"
     );
     assert_eq!(app.memories("alice").await, ["User has a greyhound"]);
-    let (code, said, told) = run(&["alice", "--yes", "--json"]).await;
+    let Ran {
+        code,
+        out: said,
+        err: told,
+    } = run(&["alice", "--yes", "--json"]).await;
     assert_eq!(code, Some(0), "{told}");
     let result: Value = serde_json::from_str(&said).unwrap();
     assert_eq!(
@@ -497,7 +507,9 @@ async fn the_operator_erases_after_being_asked_twice() {
     assert!(result["was"]["rows"].as_i64().unwrap() > 3, "{result}");
     assert_eq!(app.memories("alice").await, [""; 0]);
     assert_eq!(app.get("alice", "/conversations").await.1["total"], 0);
-    let (code, said, _) = run(&["alice", "--yes"]).await;
+    let Ran {
+        code, out: said, ..
+    } = run(&["alice", "--yes"]).await;
     assert!(
         code == Some(0) && said.contains("nobody called alice"),
         "{said}"

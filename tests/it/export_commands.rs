@@ -1,7 +1,7 @@
 //! `companion export` and `companion import`, run as an operator runs them.
 
 use std::fs;
-use std::io::Cursor;
+use std::io::{Cursor, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
@@ -9,23 +9,25 @@ use chrono::Utc;
 use companion_adapters::portable::import::Import;
 use companion_adapters::portable::source::{self, Open, Options};
 use companion_domain::ids::ExternalUserId;
-use companion_tests::app::App;
+use companion_tests::app::{App, variables};
+use companion_tests::llm::ScriptedLlm;
 use serde_json::{Value, json};
+use sqlx::PgPool;
+use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
-use crate::commands::companion;
+use crate::commands::{Ran, companion, stopped};
 use crate::memory::tell;
 use crate::portability::{a_life, done, everything, export, import, lines, start};
 
-async fn run(app: &App, arguments: &[&str]) -> (Option<i32>, String, String) {
+async fn run(app: &App, arguments: &[&str]) -> Ran {
     companion(&app.variables, arguments).await
 }
 
 async fn done_by(app: &App, arguments: &[&str]) -> Value {
-    let (code, stdout, stderr) = run(app, &[arguments, &["--json"]].concat()).await;
-    assert_eq!(code, Some(0), "{arguments:?}: {stderr}");
+    let done = run(app, &[arguments, &["--json"]].concat()).await.json();
     app.settle().await;
-    serde_json::from_str(&stdout).unwrap()
+    done
 }
 
 #[tokio::test]
@@ -36,7 +38,9 @@ async fn a_user_is_taken_along_by_commands() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("alice.jsonl");
     let file = path.to_str().unwrap();
-    let (code, stdout, _) = run(&here, &["export", "--user", "alice"]).await;
+    let Ran {
+        code, out: stdout, ..
+    } = run(&here, &["export", "--user", "alice"]).await;
     assert_eq!(code, Some(0));
     let counted = done_by(&here, &["export", "--user", "alice", file]).await;
     let written = fs::read_to_string(&path).unwrap();
@@ -50,7 +54,9 @@ async fn a_user_is_taken_along_by_commands() {
         fs::metadata(&path).unwrap().permissions().mode() & 0o777,
         0o600
     );
-    let (code, _, stderr) = run(&here, &["export", "--user", "alice", file]).await;
+    let Ran {
+        code, err: stderr, ..
+    } = run(&here, &["export", "--user", "alice", file]).await;
     assert!(
         code == Some(1) && stderr.contains("is there already"),
         "{stderr}"
@@ -68,7 +74,9 @@ async fn a_user_is_taken_along_by_commands() {
     let part = folder.path().join("part.jsonl");
     fs::write(&part, cut).unwrap();
     let part = part.to_str().unwrap();
-    let (code, _, stderr) = run(&there, &["import", "--user", "alice", part]).await;
+    let Ran {
+        code, err: stderr, ..
+    } = run(&there, &["import", "--user", "alice", part]).await;
     assert!(
         code == Some(1) && stderr.contains(&format!("line {kept}")) && stderr.contains("cut off"),
         "{stderr}"
@@ -89,8 +97,8 @@ async fn a_user_is_taken_along_by_commands() {
     }
     // What is shown is what the log gives, read anew.
     for app in [&here, &there] {
-        let (code, stdout, stderr) = run(app, &["verify"]).await;
-        assert_eq!(code, Some(0), "{stdout}{stderr}");
+        let Ran { code, out, err } = run(app, &["verify"]).await;
+        assert_eq!(code, Some(0), "{out}{err}");
     }
 }
 
@@ -103,7 +111,9 @@ async fn all_users_are_exported_into_a_folder() {
     let folder = tempfile::tempdir().unwrap();
     let to = folder.path().join("all");
     let to = to.to_str().unwrap();
-    let (code, _, stderr) = run(&app, &["export", "--all"]).await;
+    let Ran {
+        code, err: stderr, ..
+    } = run(&app, &["export", "--all"]).await;
     assert_eq!(code, Some(2), "a folder is missing: {stderr}");
     let none = done_by(&app, &["export", "--all", to, "--dry-run"]).await;
     assert!(none["events"].as_u64().unwrap() > 0 && fs::metadata(to).is_err());
@@ -128,7 +138,9 @@ async fn a_file_of_another_system_is_taken_in_by_the_command() {
     expected["interrupted"] = json!(false);
     let import = ["import", "--user", "alice", file, "--no-extract"];
     assert_eq!(done_by(&app, &import).await, expected);
-    let (code, stdout, _) = run(&app, &import).await;
+    let Ran {
+        code, out: stdout, ..
+    } = run(&app, &import).await;
     assert_eq!(code, Some(0));
     assert_eq!(
         stdout,
@@ -136,12 +148,16 @@ async fn a_file_of_another_system_is_taken_in_by_the_command() {
     );
     assert!(app.memories("alice").await.is_empty());
     fs::write(&path, "").unwrap();
-    let (code, _, stderr) = run(&app, &import).await;
+    let Ran {
+        code, err: stderr, ..
+    } = run(&app, &import).await;
     assert!(
         code == Some(1) && stderr.contains("the file is empty"),
         "{stderr}"
     );
-    let (code, _, stderr) = run(&app, &["import", "--user", "alice", "/nowhere.json"]).await;
+    let Ran {
+        code, err: stderr, ..
+    } = run(&app, &["import", "--user", "alice", "/nowhere.json"]).await;
     assert!(
         code == Some(1) && stderr.contains("/nowhere.json"),
         "{stderr}"
@@ -192,4 +208,138 @@ async fn an_import_that_is_stopped_within_a_turn_goes_on_with_the_whole_turn() {
     for (path, shown) in &before {
         assert_eq!(after.get(path), Some(shown), "{path}");
     }
+}
+
+#[tokio::test]
+async fn an_export_of_all_users_goes_on_where_it_was_stopped_and_past_a_user_who_fails() {
+    const USERS: usize = 150;
+    let app = App::start().await;
+    for n in 0..USERS {
+        let user = ExternalUserId::parse(&format!("user-{n:03}")).unwrap();
+        app.core.store.ensure_user(&user).await.unwrap();
+    }
+    app.settle().await;
+    let folder = tempfile::tempdir().unwrap();
+    let to = folder.path().join("all");
+    let export = ["export", "--all", to.to_str().unwrap(), "--json"];
+    let first = to.join("user-000.jsonl");
+    let begun = async || first.exists();
+    let Ran {
+        code,
+        out: said,
+        err: told,
+    } = stopped(&app.variables, &export, begun).await;
+    assert_eq!(code, Some(130), "{told}");
+    let some: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(some["interrupted"], true);
+    let files = || {
+        let names = fs::read_dir(&to).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let (whole, rest): (Vec<_>, Vec<_>) = names.partition(|name| name.ends_with(".jsonl"));
+        assert!(rest.is_empty(), "{rest:?}");
+        whole.len()
+    };
+    let had = files();
+    assert_eq!(some["users"], had);
+    assert!(had < USERS - 1, "it was stopped too late to tell anything");
+
+    // What is in the way of one user's file.
+    let in_the_way = to.join(format!("user-{:03}.jsonl.part", USERS - 1));
+    fs::create_dir(&in_the_way).unwrap();
+    let Ran {
+        code,
+        out: said,
+        err: told,
+    } = run(&app, &export).await;
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("user-149 failed: "), "{told}");
+    let rest: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(
+        [&rest["skipped"], &rest["users"], &rest["failed"]],
+        [had, USERS - had - 1, 1]
+    );
+    fs::remove_dir(in_the_way).unwrap();
+    assert_eq!(files(), USERS - 1);
+    run(&app, &export).await.done();
+    assert_eq!(files(), USERS);
+}
+
+#[tokio::test]
+async fn an_import_that_is_stopped_keeps_what_it_took_in_and_goes_on() {
+    const CONVERSATIONS: u64 = 300;
+    let llm = ScriptedLlm::start().await;
+    let app = App::start_api_only(variables(&llm, &[]).await, llm).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("said.json");
+    let conversation = |n| {
+        let said = |m| json!({"role": "user", "content": format!("Thought {m} of talk {n}")});
+        json!({"messages": (0..10).map(said).collect::<Vec<_>>()})
+    };
+    let all: Vec<Value> = (0..CONVERSATIONS).map(conversation).collect();
+    fs::write(&path, json!(all).to_string()).unwrap();
+    let import = [
+        "import",
+        "--user",
+        "alice",
+        path.to_str().unwrap(),
+        "--no-extract",
+        "--json",
+    ];
+    let pool = &app.core.pool;
+    let taken_in = async || -> i64 {
+        sqlx::query_scalar("SELECT count(*) FROM streams WHERE stream_id LIKE 'conversation-%'")
+            .fetch_one(pool)
+            .await
+            .unwrap()
+    };
+    let begun = async || taken_in().await > 2;
+    let Ran {
+        code,
+        out: said,
+        err: told,
+    } = stopped(&app.variables, &import, begun).await;
+    assert_eq!(code, Some(130), "{told}");
+    let some: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(some["interrupted"], true);
+    let had = some["conversations"].as_u64().unwrap();
+    assert_eq!(had, taken_in().await.unsigned_abs());
+    assert!(
+        had < CONVERSATIONS,
+        "it was stopped too late to tell anything"
+    );
+    let rest = run(&app, &import).await.json();
+    assert_eq!(rest["conversations"], CONVERSATIONS - had);
+    assert_eq!(taken_in().await.unsigned_abs(), CONVERSATIONS);
+}
+
+#[tokio::test]
+async fn an_import_that_is_stopped_while_it_reads_the_file_makes_no_user() {
+    let llm = ScriptedLlm::start().await;
+    let variables = variables(&llm, &[]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("endless.json");
+    let made = Command::new("mkfifo").arg(&path).status().await.unwrap();
+    assert!(made.success());
+    let file = path.to_str().unwrap().to_owned();
+    let (sent, read) = tokio::sync::watch::channel(0);
+    let writer = tokio::task::spawn_blocking(move || {
+        let mut file = fs::OpenOptions::new().write(true).open(path).unwrap();
+        let piece = r#"{"messages": [{"role": "user", "content": "on and on"}]},"#.repeat(1_000);
+        let mut written = file.write_all(b"[");
+        while written.is_ok() {
+            written = file.write_all(piece.as_bytes());
+            sent.send_modify(|pieces| *pieces += 1);
+        }
+    });
+    let begun = async || *read.borrow() > 3;
+    let import = ["import", "--user", "alice", &file];
+    let told = stopped(&variables, &import, begun).await.stopped();
+    writer.await.unwrap();
+    assert!(told.contains("Nothing was taken in."), "{told}");
+    let pool = PgPool::connect(&variables["POSTGRES_URL"]).await.unwrap();
+    let users: i64 = sqlx::query_scalar("SELECT count(*) FROM user_keys")
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+    assert_eq!(users, 0);
 }

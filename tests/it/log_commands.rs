@@ -8,15 +8,13 @@ use serde_json::{Value, json};
 use std::process::Stdio;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-use crate::commands::companion;
+use crate::commands::{Ran, companion};
 use crate::memory::tell;
 use crate::steps::expect;
 
 async fn events(app: &App, arguments: &[&str]) -> String {
     let arguments = [&["events"], arguments].concat();
-    let (code, stdout, stderr) = companion(&app.variables, &arguments).await;
-    assert_eq!(code, Some(0), "{arguments:?}: {stderr}");
-    stdout
+    companion(&app.variables, &arguments).await.done()
 }
 
 async fn lines(app: &App, arguments: &[&str]) -> Vec<Value> {
@@ -107,8 +105,9 @@ async fn the_log_is_read_by_user_stream_type_and_time_and_nothing_in_it_steers_t
             serde_json::from_str(&events(&app, &["show", name, "--json"]).await).unwrap();
         assert_eq!(&json, said);
     }
-    let (code, _, stderr) =
-        companion(&app.variables, &["events", "show", &format!("{stream}@99")]).await;
+    let Ran {
+        code, err: stderr, ..
+    } = companion(&app.variables, &["events", "show", &format!("{stream}@99")]).await;
     assert!(
         code == Some(1) && stderr.contains("no such event"),
         "{stderr}"

@@ -23,9 +23,7 @@ use crate::steps::expect;
 
 async fn reembed(variables: &Variables, arguments: &[&str]) -> Value {
     let arguments = [&["reembed", "--json"], arguments].concat();
-    let (code, stdout, stderr) = companion(variables, &arguments).await;
-    assert_eq!(code, Some(0), "{stderr}");
-    serde_json::from_str(&stdout).unwrap()
+    companion(variables, &arguments).await.json()
 }
 
 /// The variables of a process with the other model.

@@ -7,16 +7,16 @@ use companion_tests::llm::{Behaviour, ScriptedLlm};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::commands::companion;
+use crate::commands::{Ran, companion};
 use crate::memory::{answer, list, statement, tell};
 use crate::steps::expect;
 
 /// Runs the command with `--json`: its exit code, its result, and what it wrote to standard error.
 async fn reextract(app: &App, arguments: &[&str]) -> (Option<i32>, Value, String) {
     let arguments = [&["reextract", "--json"], arguments].concat();
-    let (code, stdout, stderr) = companion(&app.variables, &arguments).await;
-    let result = serde_json::from_str(&stdout).unwrap_or(Value::String(stdout));
-    (code, result, stderr)
+    let Ran { code, out, err } = companion(&app.variables, &arguments).await;
+    let result = serde_json::from_str(&out).unwrap_or(Value::String(out));
+    (code, result, err)
 }
 
 async fn done(app: &App, arguments: &[&str]) -> Value {
@@ -266,9 +266,16 @@ async fn a_run_that_was_stopped_goes_on_where_it_was_and_goes_with_its_user() {
     variables.insert("LLM_TIMEOUT_SECONDS".to_owned(), "1".to_owned());
     llm.next_extraction(Behaviour::HangAfter(Vec::new()));
     let arguments = [&["reextract"], &run[..]].concat();
-    let (code, _, stderr) = companion(&variables, &arguments).await;
+    let Ran {
+        code, err: stderr, ..
+    } = companion(&variables, &arguments).await;
     assert_eq!(code, Some(1), "{stderr}");
     assert!(stderr.contains("what was read is kept"), "{stderr}");
+
+    let asked = llm.extraction_requests().len();
+    let foreseen = done(&app, &[&run[..], &["--dry-run"]].concat()).await;
+    assert_eq!(foreseen, json!({"users": 1, "messages": 2, "portions": 2}));
+    assert_eq!(llm.extraction_requests().len(), asked, "nobody is asked");
 
     answers.for_each(|behaviour| llm.next_extraction(behaviour));
     let shown = done(&app, &run).await;
@@ -315,6 +322,11 @@ async fn a_portion_of_which_the_llm_makes_nonsense_changes_nothing() {
     assert_eq!(shown["unusable"], json!({"not_json": 1}));
     assert_eq!(counts(&shown), [0, 1, 0, 1], "{shown}");
     let run = shown["run"].as_str().unwrap();
+    let (code, _, stderr) = reextract(&app, &["--apply", run, "--user", "bob"]).await;
+    assert!(
+        code == Some(1) && stderr.contains("to all whom it has read"),
+        "{stderr}"
+    );
     done(&app, &["--discard", run]).await;
     let (code, _, stderr) = reextract(&app, &["--apply", run]).await;
     assert_eq!(code, Some(1));

@@ -4,33 +4,30 @@ use companion_adapters::erasure::Eraser;
 use companion_adapters::event_store::Expected;
 use companion_adapters::queue::{self, NewJob};
 use companion_adapters::read_models::TABLES;
-use companion_adapters::read_models::copies::{FORMER, SHADOW};
+use companion_adapters::read_models::copies::{FORMER, ONE_USER, SHADOW};
 use companion_adapters::subscription::Bounds;
 use companion_domain::events::{ConversationStarted, Metadata};
 use companion_domain::ids::{ConversationId, ExternalUserId, StreamId, UserId};
 use companion_tests::app::App;
-use companion_tests::eventually::{eventually, within};
+use companion_tests::eventually::eventually;
 use companion_tests::llm::Behaviour;
 use companion_tests::log::rows;
-use companion_tests::process::command;
 use companion_worker::projections::ALL;
 use companion_worker::replay::{Replay, alone, drop_old_copies};
 use reqwest::Method;
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, Connection};
+use sqlx::{AssertSqlSafe, Connection, PgPool};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::commands::{companion, stopped, with_log};
 use crate::steps::expect;
 
 /// Runs a command to its end: its exit code, and what it printed as JSON.
 async fn run(app: &App, arguments: &[&str]) -> (i32, Value) {
-    let mut command = command("companion", &app.variables);
-    let ended = command.args(arguments).arg("--json").output();
-    let output = within("the command to end", ended).await.unwrap();
-    let (stdout, stderr) = (&output.stdout, String::from_utf8_lossy(&output.stderr));
-    let json = serde_json::from_slice(stdout).unwrap_or_else(|_| json!(stderr));
-    (output.status.code().unwrap(), json)
+    let ran = companion(&app.variables, &[arguments, &["--json"]].concat()).await;
+    let json = serde_json::from_str(&ran.out).unwrap_or_else(|_| json!(ran.err));
+    (ran.code.unwrap(), json)
 }
 
 async fn well(app: &App, arguments: &[&str]) -> Value {
@@ -130,7 +127,9 @@ async fn what_differs_is_named_without_content_mended_and_can_be_taken_back() {
         .execute(&app.core.pool)
         .await
         .unwrap();
-    sqlx::query("DELETE FROM memory_streams")
+    let alice = UserId::of(&ExternalUserId::parse("alice").unwrap());
+    sqlx::query("DELETE FROM memory_streams WHERE user_id = $1")
+        .bind(alice.0)
         .execute(&app.core.pool)
         .await
         .unwrap();
@@ -146,8 +145,10 @@ async fn what_differs_is_named_without_content_mended_and_can_be_taken_back() {
     assert_eq!(of("memory_streams")["named"][0]["how"], "only copy");
     assert!(!found.to_string().contains("greyhound") && !found.to_string().contains("tampered"));
     // Of the other one nothing is wrong.
-    let (code, _) = run(&app, &["verify", "--user", "nobody"]).await;
-    assert_eq!(code, 0);
+    let of_bob = well(&app, &["verify", "--user", "bob"]).await;
+    assert_eq!(of_bob["well"], true, "{of_bob}");
+    let (code, of_alice) = run(&app, &["verify", "--user", "alice"]).await;
+    assert_eq!((code, &of_alice["well"]), (1, &json!(false)), "{of_alice}");
     let tried = well(&app, &["replay", "all", "--dry-run"]).await;
     assert_eq!(
         (&tried["switched"], all_rows(&app).await),
@@ -158,9 +159,9 @@ async fn what_differs_is_named_without_content_mended_and_can_be_taken_back() {
     well(&app, &["verify"]).await;
     well(&app, &["replay", "--rollback"]).await;
     assert_eq!(all_rows(&app).await, wrong);
-    well(&app, &["replay", "all", "--user", "alice"]).await;
-    assert_ne!(all_rows(&app).await, wrong);
     well(&app, &["replay", "all", "--user", "bob"]).await;
+    assert_eq!(all_rows(&app).await, wrong);
+    well(&app, &["replay", "all", "--user", "alice"]).await;
     assert_eq!(all_rows(&app).await, right);
     well(&app, &["replay", "--discard"]).await;
     let (code, refused) = run(&app, &["replay", "--rollback"]).await;
@@ -193,7 +194,7 @@ async fn an_erasure_reaches_what_is_being_built_and_what_is_kept() {
     half.fill(&mut tell).await.unwrap_err();
     drop(half);
     expect(app.request_by("alice", Method::DELETE, "/users/me"), 204).await;
-    let alice = companion_domain::ids::UserId::of(&ExternalUserId::parse("alice").unwrap());
+    let alice = UserId::of(&ExternalUserId::parse("alice").unwrap());
     for schema in ["read", SHADOW, FORMER] {
         for table in TABLES {
             let sql = format!("SELECT count(*) FROM {schema}.{table} WHERE user_id = $1");
@@ -343,8 +344,50 @@ async fn a_user_who_is_being_erased_is_nothing_wrong() {
     };
     let mut connection = app.core.pool.acquire().await.unwrap();
     queue::insert(&mut connection, &[job]).await.unwrap();
-    for arguments in [&["verify"][..], &["verify", "--user", "alice"]] {
-        let found = well(&app, arguments).await;
-        assert_eq!(found["well"], true, "{found}");
-    }
+    let found = well(&app, &["verify"]).await;
+    assert_eq!(found["well"], true, "{found}");
+}
+
+#[tokio::test]
+async fn a_replay_that_is_stopped_goes_on_and_only_another_replay_takes_its_place() {
+    const EVENTS: u64 = 400;
+    let variables = with_log(EVENTS).await;
+    let pool = PgPool::connect(&variables["POSTGRES_URL"]).await.unwrap();
+    let at = async |schema: &str| -> Option<i64> {
+        sqlx::query_scalar("SELECT position FROM read_model_copies WHERE schema = $1")
+            .bind(schema)
+            .fetch_optional(&pool)
+            .await
+            .unwrap()
+    };
+    let stop = async |schema: &str, more: &[&str]| {
+        let arguments = [&["replay", "all", "--page", "1"], more].concat();
+        let begun = async || at(schema).await.is_some_and(|position| position > 2);
+        stopped(&variables, &arguments, begun).await.stopped()
+    };
+    let taken = async |arguments: &[&str]| {
+        let arguments = [&["replay"], arguments, &["--json"]].concat();
+        let ran = companion(&variables, &arguments).await;
+        let told = ran.err.clone();
+        (ran.json()["events"].as_u64().unwrap(), told)
+    };
+
+    let told = stop(SHADOW, &[]).await;
+    assert!(told.contains("What is built is kept"), "{told}");
+    let built = at(SHADOW).await;
+    assert_eq!(taken(&["all", "--dry-run"]).await.0, EVENTS);
+    assert_eq!(at(SHADOW).await, built, "a dry run has a copy of its own");
+    let (went_on, _) = taken(&["all"]).await;
+    assert!(went_on < EVENTS, "{went_on}");
+
+    stop(SHADOW, &[]).await;
+    assert_eq!(taken(&["all", "--restart"]).await.0, EVENTS);
+
+    stop(SHADOW, &[]).await;
+    let (_, told) = taken(&["conversations"]).await;
+    assert!(told.contains("gives way to this one"), "{told}");
+
+    let told = stop(ONE_USER, &["--user", "user-0"]).await;
+    assert!(told.contains("Nothing is kept"), "{told}");
+    assert_eq!(at(ONE_USER).await, None);
 }

@@ -3,6 +3,7 @@
 use companion_domain::events::Event;
 use companion_domain::ids::{ConversationId, StreamId};
 use companion_tests::app::App;
+use companion_tests::eventually::eventually;
 use companion_tests::llm::{Behaviour, Gate};
 use serde_json::json;
 
@@ -187,7 +188,19 @@ async fn extractions_and_summaries_ask_for_no_more_at_once_than_is_allowed() {
     });
     app.chat("alice", "I have a greyhound", None).await;
     gate.reached().await;
-    // Both have a job by now, and one of them is at the gate.
+    // Both have a worker by now, and one of them is at the gate.
+    let taken = "SELECT count(DISTINCT job_type) FROM apalis.jobs
+                 WHERE job_type IN ('extract', 'summarise') AND lock_by IS NOT NULL";
+    eventually(|| async {
+        let taken: i64 = sqlx::query_scalar(taken)
+            .fetch_one(&app.core.pool)
+            .await
+            .unwrap();
+        (taken == 2)
+            .then_some(())
+            .ok_or(format!("{taken} are taken"))
+    })
+    .await;
     for _ in 0..5 {
         app.get("alice", "/health").await;
         assert_eq!(asked(&app), 1);

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio_util::sync::CancellationToken;
 
-use crate::commands::companion;
+use crate::commands::{Ran, companion};
 use crate::memory::tell;
 
 /// 32 times the byte 9.
@@ -70,7 +70,11 @@ async fn services_with_both_keys_run_through_a_rotation_without_an_error() {
             users
         }
     });
-    let (code, said, told) = companion(
+    let Ran {
+        code,
+        out: said,
+        err: told,
+    } = companion(
         &app.variables,
         &["rotate-master-key", "--dry-run", "--json"],
     )
@@ -87,7 +91,11 @@ async fn services_with_both_keys_run_through_a_rotation_without_an_error() {
     app.chat("dora", "Good morning", None).await;
     assert!(rotation::left(&app.core.pool, new.check).await.unwrap() >= 3);
 
-    let (code, said, told) = companion(&app.variables, &["rotate-master-key"]).await;
+    let Ran {
+        code,
+        out: said,
+        err: told,
+    } = companion(&app.variables, &["rotate-master-key"]).await;
     assert_eq!(code, Some(0), "{told}");
     assert!(said.contains("data keys were wrapped anew"), "{said}");
     for text in [&said, &told] {
@@ -108,7 +116,9 @@ async fn services_with_both_keys_run_through_a_rotation_without_an_error() {
     let after = App::start_again(only_new.clone(), app.llm.clone()).await;
     assert_eq!(after.memories("alice").await, ["User has a greyhound"]);
     tell(&after, "erin", "I have a parrot", "User has a parrot").await;
-    let (code, said, _) = companion(
+    let Ran {
+        code, out: said, ..
+    } = companion(
         &with(&only_new, &[("COMPANION_NEW_MASTER_KEY", NEW_KEY)]),
         &["rotate-master-key"],
     )
@@ -131,7 +141,11 @@ async fn the_key_of_a_home_is_changed_under_a_service_that_runs() {
     rotation::put_in_force(&app.core.pool, new.check)
         .await
         .unwrap();
-    let (code, said, told) = companion(&variables, &["rotate-master-key"]).await;
+    let Ran {
+        code,
+        out: said,
+        err: told,
+    } = companion(&variables, &["rotate-master-key"]).await;
     assert_eq!(code, Some(0), "{told}");
     assert!(
         said.contains("1 data keys were wrapped anew") && !said.contains(NEW_KEY),
@@ -162,7 +176,11 @@ async fn the_key_of_a_home_is_changed_under_a_service_that_runs() {
     app.chat("bob", "Good morning", None).await;
     assert_eq!(app.memories("alice").await, ["User has a greyhound"]);
 
-    let (code, printed, told) = companion(&variables, &["rotate-master-key", "--print"]).await;
+    let Ran {
+        code,
+        out: printed,
+        err: told,
+    } = companion(&variables, &["rotate-master-key", "--print"]).await;
     assert_eq!(code, Some(0), "{told}");
     let path = home.path().join("master.key");
     assert_eq!(printed.trim(), fs::read_to_string(&path).unwrap());
@@ -183,11 +201,26 @@ async fn the_key_of_a_home_is_changed_under_a_service_that_runs() {
 async fn a_rotation_asks_for_the_new_key_and_takes_it_from_standard_input() {
     let app = App::start().await;
     app.chat("alice", "Good morning", None).await;
-    let (code, said, told) = companion(&app.variables, &["rotate-master-key"]).await;
+    let Ran {
+        code,
+        out: said,
+        err: told,
+    } = companion(&app.variables, &["rotate-master-key"]).await;
     assert!(code == Some(1) && said.is_empty(), "{said}");
     assert!(
         told.contains("COMPANION_NEW_MASTER_KEY") && told.lines().count() == 1,
         "{told}"
+    );
+    let foresee = ["rotate-master-key", "--print", "--dry-run"];
+    let Ran {
+        code,
+        out: said,
+        err: told,
+    } = companion(&app.variables, &foresee).await;
+    assert_eq!(code, Some(0), "{told}");
+    assert!(
+        said.starts_with("1 data keys would be wrapped anew"),
+        "{said}"
     );
     let given = async |key: &str| {
         let mut rotate = command("companion", &app.variables);
@@ -204,17 +237,17 @@ async fn a_rotation_asks_for_the_new_key_and_takes_it_from_standard_input() {
             .await
             .unwrap();
         drop(stdin);
-        let output = rotate.wait_with_output().await.unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        (
-            output.status.code(),
-            text(output.stdout),
-            text(output.stderr),
-        )
+        Ran::of(rotate.wait_with_output().await.unwrap())
     };
-    let (code, _, told) = given("short").await;
+    let Ran {
+        code, err: told, ..
+    } = given("short").await;
     assert!(code == Some(1) && told.contains("32 bytes"), "{told}");
-    let (code, said, told) = given(NEW_KEY).await;
+    let Ran {
+        code,
+        out: said,
+        err: told,
+    } = given(NEW_KEY).await;
     assert_eq!(code, Some(0), "{told}");
     let result: Value = serde_json::from_str(&said).unwrap();
     assert_eq!(

@@ -13,24 +13,13 @@ use companion_domain::ids::{
 };
 use companion_domain::memory::{Decay, MemoryKind, Source};
 use companion_tests::app::App;
+use companion_tests::log::Dice;
 use serde_json::{Value, json};
 
 use crate::memory::search;
 
 const EVENTS: usize = 40;
-const CONVERSATIONS: usize = 3;
-
-/// Numbers that look drawn, the same for the same seed.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % sides as u64) as usize
-    }
-}
+const CONVERSATIONS: u64 = 3;
 
 fn source(dice: &mut Dice, n: usize) -> Source {
     Source {
@@ -65,7 +54,7 @@ fn happens(dice: &mut Dice, n: usize, known: &[MemoryId]) -> Event {
     if known.is_empty() {
         return record(new);
     }
-    let one = known[dice.roll(known.len())];
+    let one = *dice.pick(known);
     match dice.roll(12) {
         0..=3 => record(new),
         4 | 5 => MemoryReinforced {
@@ -90,7 +79,7 @@ fn happens(dice: &mut Dice, n: usize, known: &[MemoryId]) -> Event {
         .into(),
         8 | 9 => MemorySuperseded {
             memory_id: one,
-            superseded_by: Some(known[dice.roll(known.len())]),
+            superseded_by: Some(*dice.pick(known)),
             valid_to: told_at,
             sources,
             reason,
@@ -310,7 +299,7 @@ async fn what_was_believed_at_a_time_follows_from_the_events_until_then() {
             .await
             .unwrap();
         let stream = StreamId::memory(user);
-        let (mut dice, mut known) = (Dice(seed), Vec::new());
+        let (mut dice, mut known) = (Dice::new(seed), Vec::new());
         for n in 0..EVENTS {
             let event = happens(&mut dice, n, &known);
             match &event {

@@ -14,12 +14,11 @@ use poem_openapi::payload::Json;
 use poem_openapi::registry::{MetaMediaType, MetaRequest, MetaSchema, MetaSchemaRef};
 use poem_openapi::types::Type;
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions, Object, OpenApi};
-use tokio::sync::SemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::auth::Caller;
-use crate::body::received;
+use crate::body::{Place, received};
 use crate::code::Code;
 use crate::error::Problem;
 use crate::page;
@@ -35,7 +34,7 @@ const MAX_ITEMS: u64 = 200_000;
 pub(crate) struct FileBody {
     bytes: Arc<Vec<u8>>,
     /// Among the few large bodies that are held at once.
-    _place: Option<SemaphorePermit<'static>>,
+    _place: Option<Place>,
 }
 
 impl<'a> ApiExtractor<'a> for FileBody {

@@ -12,6 +12,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use sqlx::PgPool;
 
 use crate::progress::{self, Lag};
+use crate::queue;
 
 /// Upper bounds of durations, seconds.
 const SECONDS: &[f64] = &[
@@ -166,11 +167,12 @@ async fn ask(pool: &PgPool, buffers_kept: Duration) -> Result<(), sqlx::Error> {
     gauge!("companion_projection_lag_events").set(lag_events as f64);
     gauge!("companion_dead_jobs").set(dead_jobs as f64);
     let jobs: Vec<(String, String, i64)> = sqlx::query_as(
-        "SELECT q.queue, s.state, count(j.id) FROM unnest(ARRAY['extract', 'embed', 'summarise']) AS q (queue)
+        "SELECT q.queue, s.state, count(j.id) FROM unnest($1::text[]) AS q (queue)
          CROSS JOIN unnest(ARRAY['Pending', 'Queued', 'Running', 'Done', 'Failed', 'Killed']) AS s (state)
          LEFT JOIN apalis.jobs j ON j.job_type = q.queue AND j.status = s.state
          GROUP BY q.queue, s.state",
     )
+    .bind(queue::ALL)
     .fetch_all(pool)
     .await?;
     for (queue, state, count) in jobs {

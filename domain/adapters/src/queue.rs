@@ -22,6 +22,8 @@ pub const EMBED: &str = "embed";
 
 /// The queue of [`SummariseJob`]s.
 pub const SUMMARISE: &str = "summarise";
+/// All queues.
+pub const ALL: [&str; 3] = [EXTRACT, EMBED, SUMMARISE];
 
 /// Read a conversation's new messages for facts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -1,21 +1,23 @@
-//! Files that are there whole or not at all, and the lock on a folder of them.
+//! The files of a backup: the lock on their folder, what was left behind in it, and reading them with their
+//! checksums.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, BufWriter, Read, Write};
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow, bail};
 use sha2::{Digest, Sha256};
 
-/// What a file is called until it is whole.
-const UNFINISHED: &str = ".part";
+use super::manifest;
+use crate::files::{cannot_write, hex, unfinished};
+
 const BUFFER: usize = 1 << 18;
 
 /// The right to write into a folder. The system takes it back when the process ends, whichever way.
 pub(crate) struct Lock(#[expect(dead_code, reason = "held, not read")] File);
 
 impl Lock {
-    /// Takes it, and clears away what an interrupted run left.
+    /// Takes it.
     pub(crate) fn take(folder: &Path) -> Result<Self> {
         let path = folder.join("lock");
         let file = File::options()
@@ -24,94 +26,34 @@ impl Lock {
             .open(&path)
             .map_err(|error| cannot_write(&path, &error))?;
         match file.try_lock() {
-            Ok(()) => {}
+            Ok(()) => Ok(Self(file)),
             Err(TryLockError::WouldBlock) => bail!(
                 "another backup is being written to {}; wait for its end",
                 folder.display()
             ),
-            Err(TryLockError::Error(error)) => return Err(cannot_write(&path, &error)),
+            Err(TryLockError::Error(error)) => Err(cannot_write(&path, &error)),
         }
-        for entry in fs::read_dir(folder)?.flatten() {
-            if entry
-                .path()
-                .extension()
-                .is_some_and(|end| end == &UNFINISHED[1..])
-            {
-                fs::remove_file(entry.path())
-                    .map_err(|error| cannot_write(&entry.path(), &error))?;
+    }
+}
+
+/// The name of a piece of the log, from 1.
+pub(crate) fn piece(number: usize) -> String {
+    format!("log-{number:06}.copy")
+}
+
+/// Removes what a run that was killed left of the next piece and of the list of pieces; nothing else, whatever
+/// else lies in the folder.
+pub(crate) fn clear_away(folder: &Path, next: usize) -> Result<()> {
+    for name in [piece(next), manifest::FILE.to_owned()] {
+        let path = unfinished(&folder.join(name));
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(cannot_write(&path, &error));
             }
+            _ => {}
         }
-        Ok(Self(file))
     }
-}
-
-/// A file that is being written, under another name until it is whole. Dropped before that, it goes.
-pub(crate) struct Writer {
-    file: Option<BufWriter<File>>,
-    path: PathBuf,
-    unfinished: PathBuf,
-    hash: Sha256,
-    bytes: u64,
-}
-
-impl Writer {
-    /// Begins a file of a folder; only its owner may read it.
-    pub(crate) fn create(folder: &Path, name: &str) -> Result<Self> {
-        let unfinished = folder.join(format!("{name}{UNFINISHED}"));
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true);
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options
-            .open(&unfinished)
-            .map_err(|error| cannot_write(&unfinished, &error))?;
-        Ok(Self {
-            file: Some(BufWriter::with_capacity(BUFFER, file)),
-            path: folder.join(name),
-            unfinished,
-            hash: Sha256::new(),
-            bytes: 0,
-        })
-    }
-
-    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        let file = self
-            .file
-            .as_mut()
-            .ok_or_else(|| anyhow!("the file was closed"))?;
-        file.write_all(bytes)
-            .map_err(|error| cannot_write(&self.unfinished, &error))?;
-        self.hash.update(bytes);
-        self.bytes += bytes.len() as u64;
-        Ok(())
-    }
-
-    /// The SHA-256 of what was written so far, hexadecimal.
-    pub(crate) fn sha256(&self) -> String {
-        hex(&self.hash.clone().finalize())
-    }
-
-    /// Gives the file its name, durably; its length in bytes and its SHA-256.
-    pub(crate) fn finish(mut self) -> Result<(u64, String)> {
-        let put = |file: BufWriter<File>| -> io::Result<()> {
-            file.into_inner()
-                .map_err(io::IntoInnerError::into_error)?
-                .sync_all()?;
-            fs::rename(&self.unfinished, &self.path)?;
-            let folder = self.path.parent().unwrap_or(Path::new("."));
-            File::open(folder)?.sync_all()
-        };
-        if let Some(file) = self.file.take() {
-            put(file).map_err(|error| cannot_write(&self.path, &error))?;
-        }
-        Ok((self.bytes, self.sha256()))
-    }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        // One that has its name is not found any more.
-        let _ = fs::remove_file(&self.unfinished);
-    }
+    Ok(())
 }
 
 /// A file that is read from the beginning to the end, with its hash.
@@ -162,51 +104,25 @@ impl Reader {
     }
 }
 
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Why a backup can't be written, and what to do.
-pub(crate) fn cannot_write(path: &Path, error: &io::Error) -> anyhow::Error {
-    let advice = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free some room there",
-        _ => "make it writable or give another folder",
-    };
-    anyhow!("{} can't be written: {error}; {advice}", path.display())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::Writer;
 
     #[test]
-    fn a_file_is_there_when_it_is_whole_and_not_before() {
+    fn a_file_that_is_not_what_was_written_is_refused() {
         let folder = tempfile::tempdir().expect("folder");
-        let names = || {
-            let entries = fs::read_dir(folder.path()).expect("folder");
-            let mut names: Vec<_> = entries.map(|e| e.expect("entry").file_name()).collect();
-            names.sort();
-            names
-        };
-        let mut broken_off = Writer::create(folder.path(), "one").expect("created");
-        broken_off.write(b"half").expect("written");
-        assert_eq!(names(), ["one.part"]);
-        drop(broken_off);
-        assert!(names().is_empty());
-        let mut whole = Writer::create(folder.path(), "one").expect("created");
-        whole.write(b"ab").expect("written");
-        whole.write(b"c").expect("written");
-        let (bytes, sha256) = whole.finish().expect("finished");
-        assert_eq!((names(), bytes), (vec!["one".into()], 3));
-        assert!(sha256.starts_with("ba7816bf"), "{sha256}");
-
+        let path = folder.path().join("one");
+        let mut writer = Writer::create(&path).expect("created");
+        writer.write(b"abc").expect("written");
+        let (_, sha256) = writer.finish().expect("finished");
         let mut reader = Reader::open(folder.path(), "one").expect("opens");
         assert_eq!(
             reader.next(3, &sha256).expect("reads"),
             Some(b"abc".to_vec())
         );
         assert_eq!(reader.next(3, &sha256).expect("is whole"), None);
-        fs::write(folder.path().join("one"), b"abd").expect("damaged");
+        fs::write(path, b"abd").expect("damaged");
         let mut reader = Reader::open(folder.path(), "one").expect("opens");
         reader.next(3, &sha256).expect("reads");
         let error = reader.next(3, &sha256).expect_err("damaged").to_string();
@@ -216,11 +132,27 @@ mod tests {
     #[test]
     fn one_backup_at_a_time_is_written_to_a_folder() {
         let folder = tempfile::tempdir().expect("folder");
-        fs::write(folder.path().join("log-000001.copy.part"), b"left").expect("written");
         let first = Lock::take(folder.path()).expect("free");
-        assert!(!folder.path().join("log-000001.copy.part").exists());
         assert!(Lock::take(folder.path()).is_err());
         drop(first);
         assert!(Lock::take(folder.path()).is_ok());
+    }
+
+    #[test]
+    fn only_what_a_backup_left_unfinished_is_cleared_away() {
+        let folder = tempfile::tempdir().expect("folder");
+        let of = |name: &str| folder.path().join(name);
+        for name in [
+            "film.mkv.part",
+            "log-000001.copy",
+            "log-000002.copy.part",
+            "backup.json.part",
+        ] {
+            fs::write(of(name), b"some").expect("written");
+        }
+        clear_away(folder.path(), 2).expect("cleared");
+        assert!(of("film.mkv.part").exists() && of("log-000001.copy").exists());
+        assert!(!of("log-000002.copy.part").exists() && !of("backup.json.part").exists());
+        clear_away(folder.path(), 2).expect("nothing to clear");
     }
 }

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::files::{self, Writer, hex};
+use crate::files::{Writer, cannot_write, hex};
 
 pub(crate) const FILE: &str = "keys.jsonl";
 const FORMAT: &str = "companion-keys";
@@ -62,8 +62,8 @@ pub(crate) struct Keys {
     pub(crate) keys: Vec<UserKey>,
     pub(crate) erased: Vec<ErasedUser>,
     pub(crate) destroyed: Vec<DestroyedKey>,
-    /// Users who are to be erased, known by the ids by which callers name them.
-    pub(crate) named: Vec<UserId>,
+    /// Lines that name users who are to be erased.
+    pub(crate) named: Vec<String>,
     /// The check value of the master key that was in force.
     pub(crate) in_force: Option<CheckValue>,
 }
@@ -79,8 +79,8 @@ pub(crate) async fn write(
     snapshot: &mut Snapshot,
     in_force: Option<CheckValue>,
 ) -> Result<u64> {
-    fs::create_dir_all(folder).map_err(|error| files::cannot_write(folder, &error))?;
-    let mut writer = Writer::create(folder, FILE)?;
+    fs::create_dir_all(folder).map_err(|error| cannot_write(folder, &error))?;
+    let mut writer = Writer::create(&folder.join(FILE))?;
     let mut put = |line: &Line| -> Result<()> {
         let mut text = serde_json::to_vec(line)?;
         text.push(b'\n');
@@ -183,8 +183,38 @@ pub(crate) fn read(folder: &Path) -> Result<Keys> {
     Ok(keys)
 }
 
-/// Reads erasures: from a file of keys, of which only these count, or ids by which callers name users,
-/// one a line.
+impl Keys {
+    /// Whether anything is known of a user.
+    fn know(&self, user: UserId) -> bool {
+        self.keys.iter().any(|key| key.user_id == user.0)
+            || self.erased.iter().any(|erased| erased.user_id == user.0)
+            || self.destroyed.iter().any(|key| key.user_id == user.0)
+    }
+}
+
+/// Whom lines name: by the id by which callers know a user, or by that of the log. Those lines that name nobody
+/// of whom the keys of the backup know come apart.
+pub(crate) fn whom(named: &[String], known: &Keys) -> (Vec<UserId>, Vec<String>) {
+    let (mut users, mut unknown) = (Vec::new(), Vec::new());
+    for line in named {
+        let external = ExternalUserId::parse(line).ok().map(|id| UserId::of(&id));
+        let internal = Uuid::parse_str(line).ok().map(UserId);
+        let meant: Vec<UserId> = [external, internal]
+            .into_iter()
+            .flatten()
+            .filter(|user| known.know(*user))
+            .collect();
+        if meant.is_empty() {
+            unknown.push(line.clone());
+            // Of a user whom the backup of the keys does not know yet, credentials are to be refused, too.
+            users.extend(external);
+        }
+        users.extend(meant);
+    }
+    (users, unknown)
+}
+
+/// Reads erasures: from a file of keys, of which only these count, or users' ids, one a line.
 pub(crate) fn read_erasures(path: &Path) -> Result<Keys> {
     let text =
         fs::read_to_string(path).with_context(|| format!("{} can't be read", path.display()))?;
@@ -194,8 +224,8 @@ pub(crate) fn read_erasures(path: &Path) -> Result<Keys> {
         if line.is_empty() {
             continue;
         }
-        if let Ok(user) = ExternalUserId::parse(line) {
-            found.named.push(UserId::of(&user));
+        if ExternalUserId::parse(line).is_ok() {
+            found.named.push(line.to_owned());
             continue;
         }
         let taken = serde_json::from_str(line)
@@ -275,6 +305,24 @@ mod tests {
         fs::write(&path, "alice\nnot an id\n").expect("written");
         let error = read_erasures(&path).expect_err("no id").to_string();
         assert!(error.contains("line 2"), "{error}");
+    }
+
+    #[test]
+    fn who_is_to_be_erased_is_named_by_either_id_and_a_mistyped_one_is_told() {
+        let alice = UserId::of(&ExternalUserId::parse("alice").expect("an id"));
+        let bob = UserId::of(&ExternalUserId::parse("bob").expect("an id"));
+        let erased = |user: UserId| ErasedUser {
+            user_id: user.0,
+            erased_at: Utc::now(),
+        };
+        let known = Keys {
+            erased: vec![erased(alice), erased(bob)],
+            ..Keys::default()
+        };
+        let named = ["alice".to_owned(), bob.to_string(), "alcie".to_owned()];
+        let (users, unknown) = whom(&named, &known);
+        assert_eq!(unknown, ["alcie"]);
+        assert!(users.contains(&alice) && users.contains(&bob));
     }
 
     #[test]

@@ -9,9 +9,9 @@ use companion_adapters::subscription::Checkpoint;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::files::Writer;
+use crate::files::Writer;
 
-const FILE: &str = "backup.json";
+pub(crate) const FILE: &str = "backup.json";
 const FORMAT: &str = "companion-backup";
 /// The version of the format that is written and read.
 const VERSION: u32 = 1;
@@ -106,7 +106,7 @@ impl Manifest {
 
     /// Writes it in the place of the former one.
     pub(crate) fn save(&self, folder: &Path) -> Result<()> {
-        let mut writer = Writer::create(folder, FILE)?;
+        let mut writer = Writer::create(&folder.join(FILE))?;
         writer.write(&serde_json::to_vec_pretty(self)?)?;
         writer.finish()?;
         Ok(())

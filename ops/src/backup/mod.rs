@@ -15,16 +15,13 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use companion_adapters::backup::Snapshot;
 use companion_adapters::rotation;
-use companion_adapters::subscription::Checkpoint;
 use futures_util::TryStreamExt;
 use serde_json::json;
 
-use self::files::{Lock, Writer};
+use self::files::Lock;
 use self::manifest::{Manifest, PieceFile};
-use crate::operator::{INTERRUPTED, Manner, Operator, Progress};
-
-/// Events of a piece: what is lost of the work when a backup is interrupted.
-const PIECE: i64 = 200_000;
+use crate::files::{Writer, cannot_write};
+use crate::operator::{Interrupted, Manner, Operator, Progress};
 
 /// What is backed up, and where to.
 #[derive(Debug, clap::Args)]
@@ -38,6 +35,9 @@ pub(crate) struct Options {
     /// Only the keys and what is known about erasures: small, and worth doing often
     #[arg(long)]
     only_keys: bool,
+    /// Events of a piece at the most: what is lost of the work when a backup is interrupted
+    #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = clap::value_parser!(u32).range(1..))]
+    piece: u32,
     #[command(flatten)]
     manner: Manner,
 }
@@ -50,21 +50,22 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode> {
 }
 
 async fn perform(operator: &Operator, options: &Options) -> Result<ExitCode> {
-    let keys_dir = keys::folder(&options.dir, options.keys_dir.as_deref());
+    let (dir, dry_run) = (&options.dir, options.manner.dry_run);
+    let keys_dir = keys::folder(dir, options.keys_dir.as_deref());
     let mut snapshot = Snapshot::take(&operator.pool).await?;
-    if options.manner.dry_run && !options.dir.is_dir() {
-        let events = snapshot.count(Checkpoint::default()).await?;
-        return report(options, &keys_dir, 0, events, None);
-    }
-    fs::create_dir_all(&options.dir).map_err(|error| files::cannot_write(&options.dir, &error))?;
-    let _lock = Lock::take(&options.dir)?;
-    let mut manifest = Manifest::load(&options.dir)?.unwrap_or_else(Manifest::new);
+    let _lock = if dry_run {
+        None
+    } else {
+        fs::create_dir_all(dir).map_err(|error| cannot_write(dir, &error))?;
+        Some(Lock::take(dir)?)
+    };
+    let mut manifest = Manifest::load(dir)?.unwrap_or_else(Manifest::new);
     if let Some(last) = manifest.pieces.last()
         && !snapshot.has(last.last_event, last.to()).await?
     {
         bail!(
             "{} holds the backup of another database; give another folder",
-            options.dir.display()
+            dir.display()
         );
     }
     let new = if options.only_keys {
@@ -72,40 +73,36 @@ async fn perform(operator: &Operator, options: &Options) -> Result<ExitCode> {
     } else {
         snapshot.count(manifest.end()).await?
     };
-    if options.manner.dry_run {
+    if dry_run {
         return report(options, &keys_dir, manifest.events(), new, None);
     }
+    files::clear_away(dir, manifest.pieces.len() + 1)?;
     // The keys come first: keys without events do no harm, events without keys can't be read.
     let in_force = rotation::in_force(&operator.pool).await?;
     let users = keys::write(&keys_dir, &mut snapshot, in_force).await?;
     let had = manifest.events();
-    if !options.only_keys
-        && !write_log(operator, options, &mut snapshot, &mut manifest, new).await?
-    {
-        return Ok(ExitCode::from(INTERRUPTED));
+    if !options.only_keys {
+        write_log(operator, options, &mut snapshot, &mut manifest, new).await?;
     }
     let added = i64::try_from(manifest.events() - had).unwrap_or(i64::MAX);
     report(options, &keys_dir, manifest.events(), added, Some(users))
 }
 
-/// Writes what is new, piece by piece; `false` when it was interrupted. Whole pieces are kept.
+/// Writes what is new, piece by piece. Interrupted, it keeps whole pieces.
 async fn write_log(
     operator: &Operator,
     options: &Options,
     snapshot: &mut Snapshot,
     manifest: &mut Manifest,
     new: i64,
-) -> Result<bool> {
+) -> Result<()> {
     let mut progress = Progress::new("events", u64::try_from(new).unwrap_or(0));
-    while let Some(piece) = snapshot.next(manifest.end(), PIECE).await? {
-        let file = format!("log-{:06}.copy", manifest.pieces.len() + 1);
-        let mut writer = Writer::create(&options.dir, &file)?;
+    while let Some(piece) = snapshot.next(manifest.end(), options.piece.into()).await? {
+        let file = files::piece(manifest.pieces.len() + 1);
+        let mut writer = Writer::create(&options.dir.join(&file))?;
         let mut chunks = snapshot.copy(manifest.end(), piece.to).await?;
         while let Some(chunk) = chunks.try_next().await? {
-            if operator.stop.is_cancelled() {
-                progress.finish();
-                return Ok(false);
-            }
+            stopped(operator, manifest)?;
             writer.write(chunk.as_ref())?;
         }
         drop(chunks);
@@ -122,16 +119,23 @@ async fn write_log(
         });
         manifest.save(&options.dir)?;
         progress.advance(events);
-        if operator.stop.is_cancelled() {
-            progress.finish();
-            return Ok(false);
-        }
     }
     if manifest.pieces.is_empty() {
         manifest.save(&options.dir)?;
     }
     progress.finish();
-    Ok(true)
+    Ok(())
+}
+
+/// Whether to go on; if not, what there is.
+fn stopped(operator: &Operator, manifest: &Manifest) -> Result<()> {
+    if !operator.stop.is_cancelled() {
+        return Ok(());
+    }
+    Err(Interrupted::with(format!(
+        "The keys of all users and {} events are backed up; the same command goes on from there.",
+        manifest.events()
+    )))
 }
 
 fn report(

@@ -63,7 +63,11 @@ pub(crate) async fn run(command: Command) -> Result<ExitCode> {
 
 async fn show(operator: &Operator, name: &Name, json: bool) -> Result<ExitCode> {
     let mut connection = operator.pool.acquire().await?;
-    let Some(event) = log_view::find(&mut connection, operator.store.vault(), name).await? else {
+    let found = log_view::find(&mut connection, operator.store.vault(), name);
+    let found = operator
+        .unless_stopped("Nothing was found yet.", found)
+        .await??;
+    let Some(event) = found else {
         bail!(
             "there is no such event; companion events tail lists the last ones with stream and version"
         );

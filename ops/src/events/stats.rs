@@ -7,7 +7,7 @@ use anyhow::Result;
 use companion_adapters::log_view::{self, Count, Statistics};
 use companion_domain::ids::{ExternalUserId, UserId};
 
-use crate::operator::{INTERRUPTED, Operator};
+use crate::operator::Operator;
 use crate::output::line;
 use crate::printable::printable;
 
@@ -17,10 +17,10 @@ pub(super) async fn run(
     json: bool,
 ) -> Result<ExitCode> {
     let mut connection = operator.pool.acquire().await?;
-    let statistics = tokio::select! {
-        counted = log_view::statistics(&mut connection, user.map(UserId::of)) => counted?,
-        () = operator.stop.cancelled() => return Ok(ExitCode::from(INTERRUPTED)),
-    };
+    let counted = log_view::statistics(&mut connection, user.map(UserId::of));
+    let statistics = operator
+        .unless_stopped("Nothing is counted yet.", counted)
+        .await??;
     line(if json {
         serde_json::to_string(&statistics)?
     } else {

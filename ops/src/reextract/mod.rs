@@ -20,12 +20,37 @@ use companion_adapters::reextractions::{self, Run, RunState, Settings};
 use companion_domain::ids::ExternalUserId;
 
 use crate::moment::moment;
-use crate::operator::{INTERRUPTED, Manner, Operator, user};
+use crate::operator::{Interrupted, Manner, Operator, user};
 use crate::output::note;
 
 /// What is done, and to which run.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
+    #[command(flatten)]
+    asked: Asked,
+    #[command(flatten)]
+    manner: Manner,
+    /// Append what a run would change: with its name, or with the settings it was made with
+    #[arg(long, value_name = "RUN", num_args = 0..=1, default_missing_value = "")]
+    apply: Option<String>,
+    /// Take back what a run has appended
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["Asked", "apply"])]
+    rollback: Option<String>,
+    /// Throw away what a run has found
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["Asked", "apply", "rollback"])]
+    discard: Option<String>,
+    /// Show again what a run would change
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["Asked", "apply", "rollback", "discard"])]
+    show: Option<String>,
+    /// List the runs
+    #[arg(long, conflicts_with_all = ["Asked", "apply", "rollback", "discard", "show"])]
+    list: bool,
+}
+
+/// What a run is to read, and how. A run that is there has been made with settings, which hold for all that is
+/// done with it.
+#[derive(Debug, clap::Args)]
+struct Asked {
     /// The instructions for the LLM: a text file, or "builtin" for those of this version
     #[arg(long, value_name = "FILE|builtin")]
     prompt: Option<String>,
@@ -47,23 +72,23 @@ pub(crate) struct Options {
     /// All users
     #[arg(long, conflicts_with = "user")]
     all: bool,
-    #[command(flatten)]
-    manner: Manner,
-    /// Append what a run would change: with its name, or with the settings it was made with
-    #[arg(long, value_name = "RUN", num_args = 0..=1, default_missing_value = "")]
-    apply: Option<String>,
-    /// Take back what a run has appended
-    #[arg(long, value_name = "RUN", conflicts_with = "apply")]
-    rollback: Option<String>,
-    /// Throw away what a run has found
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["apply", "rollback"])]
-    discard: Option<String>,
-    /// Show again what a run would change
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["apply", "rollback", "discard"])]
-    show: Option<String>,
-    /// List the runs
-    #[arg(long, conflicts_with_all = ["apply", "rollback", "discard", "show"])]
-    list: bool,
+}
+
+impl Asked {
+    /// Whether anything was asked for.
+    fn anything(&self) -> bool {
+        let Self {
+            prompt,
+            model,
+            endpoint,
+            method,
+            since,
+            user,
+            all,
+        } = self;
+        let said = [prompt, model, endpoint].into_iter().any(Option::is_some);
+        said || method.is_some() || since.is_some() || user.is_some() || *all
+    }
 }
 
 /// Who reads.
@@ -121,21 +146,32 @@ async fn perform(operator: &Operator, options: &Options) -> Result<ExitCode> {
         .find(|name| !name.is_empty());
     let apply = options.apply.is_some();
     let wanted = match named_run {
+        Some(name) if options.asked.anything() => bail!(
+            "run {name} has the settings that it was made with, and is applied to all whom it has read; give its name \
+             alone, or the settings alone"
+        ),
         Some(_) => None,
-        None => Some(settings::of(options, &operator.config)?),
+        None => Some(settings::of(&options.asked, &operator.config)?),
     };
+    if let Some(user) = &options.asked.user {
+        operator.known(user).await?;
+    }
     let run = match (named_run, &wanted) {
         (Some(name), _) => Some(named(operator, name).await?),
         (None, Some(wanted)) => unfinished(operator, &wanted.settings).await?,
         (None, None) => None,
     };
+    let is_read = |run: &Run| run.state != RunState::Reading;
+    if let Some(wanted) = &wanted
+        && manner.dry_run
+        && !run.as_ref().is_some_and(is_read)
+    {
+        return reading::foresee(operator, &wanted.settings, run.as_ref(), manner).await;
+    }
     let embedder = Embedder::load(&operator.config).await?;
     let new = run.is_none();
     let run = match (run, &wanted) {
         (Some(run), _) => run,
-        (None, Some(wanted)) if manner.dry_run => {
-            return reading::foresee(operator, &wanted.settings, manner).await;
-        }
         (None, Some(wanted)) => make(operator, &wanted.settings).await?,
         (None, None) => bail!("say which run, or what to read; see: companion reextract --help"),
     };
@@ -160,10 +196,9 @@ async fn perform(operator: &Operator, options: &Options) -> Result<ExitCode> {
                 );
             };
             if !work.read(&wanted.llm(&operator.config)?).await? {
-                note(format_args!(
-                    "Stopped. What was read is kept; the same command goes on from there."
+                return Err(Interrupted::with(
+                    "What was read is kept; the same command goes on from there.",
                 ));
-                return Ok(ExitCode::from(INTERRUPTED));
             }
         }
         RunState::Read | RunState::Applying => {}

@@ -7,7 +7,7 @@ use anyhow::Result;
 use chrono_tz::Tz;
 use companion_adapters::event_store::EventStore;
 use companion_adapters::llm::Llm;
-use companion_adapters::reextractions::{self, Found, PortionRow, RunState, Settings};
+use companion_adapters::reextractions::{self, Found, PortionRow, Run, RunState, Settings};
 use companion_adapters::vault::{DataKey, VaultError};
 use companion_adapters::{messages, vectors};
 use companion_domain::extraction::{SaidMessage, said_messages};
@@ -68,25 +68,39 @@ async fn to_read(operator: &Operator, settings: &Settings, user: UserId) -> Resu
     Ok(portions(all))
 }
 
-/// Says what a new run would read, and makes none.
+/// Says what a new run would read, or one that was interrupted would go on to read, and reads nothing.
 pub(super) async fn foresee(
     operator: &Operator,
     settings: &Settings,
+    begun: Option<&Run>,
     manner: Manner,
 ) -> Result<ExitCode> {
-    let users = reextractions::not_planned(&operator.pool, "", settings.user).await?;
-    let (mut read, mut portions) = (0, 0);
-    for user in &users {
-        for portion in to_read(operator, settings, *user).await? {
+    let (pool, name) = (&operator.pool, begun.map_or("", |run| &run.name));
+    let new = reextractions::not_planned(pool, name, settings.user).await?;
+    let (mut users, mut read, mut portions) = (new.len(), 0, 0);
+    for user in new {
+        for portion in to_read(operator, settings, user).await? {
             read += portion.messages.len();
             portions += 1;
         }
     }
-    let result = json!({ "users": users.len(), "messages": read, "portions": portions });
+    if begun.is_some() {
+        for reader in reextractions::users(pool, name).await? {
+            let planned = reextractions::portions(pool, name, reader.user).await?;
+            let left: Vec<&PortionRow> = planned.iter().filter(|row| !row.is_read()).collect();
+            users += usize::from(!left.is_empty());
+            read += left.iter().map(|row| row.messages().count()).sum::<usize>();
+            portions += left.len();
+        }
+    }
+    let result = json!({ "users": users, "messages": read, "portions": portions });
     manner.print(&result, || {
+        let goes_on = match begun {
+            Some(run) => format!(" as run {} goes on", run.name),
+            None => String::new(),
+        };
         format!(
-            "{} users, {read} messages in {portions} portions would be read; nothing was done",
-            users.len()
+            "{users} users, {read} messages in {portions} portions would be read{goes_on}; nothing was done"
         )
     })?;
     Ok(ExitCode::SUCCESS)

@@ -222,7 +222,7 @@ impl<'a> From<&'a Run> for Listed<'a> {
 pub(super) async fn list(operator: &Operator, manner: Manner) -> Result<()> {
     let runs = reextractions::list(&operator.pool).await?;
     let listed: Vec<Listed<'_>> = runs.iter().map(Listed::from).collect();
-    if manner.json {
+    if manner.report.json {
         line(serde_json::to_string(&listed)?);
         return Ok(());
     }

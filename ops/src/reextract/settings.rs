@@ -9,7 +9,7 @@ use companion_adapters::reextractions::Settings;
 use companion_domain::extraction;
 use companion_domain::ids::{UserId, derived};
 
-use super::Options;
+use super::Asked;
 
 /// What was asked for.
 pub(super) struct Wanted {
@@ -33,28 +33,26 @@ fn name(mode: ExtractionMode) -> &'static str {
     }
 }
 
-pub(super) fn of(options: &Options, config: &Config) -> Result<Wanted> {
-    let user = match (&options.user, options.all) {
+pub(super) fn of(asked: &Asked, config: &Config) -> Result<Wanted> {
+    let user = match (&asked.user, asked.all) {
         (Some(user), _) => Some(UserId::of(user)),
         (None, true) => None,
         (None, false) => bail!("say whose messages to read again: --user ID or --all"),
     };
-    let mode = options.method.map_or(config.extraction_mode, Into::into);
+    let mode = asked.method.map_or(config.extraction_mode, Into::into);
     let patterns = mode == ExtractionMode::Heuristic;
-    if patterns
-        && (options.prompt.is_some() || options.model.is_some() || options.endpoint.is_some())
-    {
+    if patterns && (asked.prompt.is_some() || asked.model.is_some() || asked.endpoint.is_some()) {
         bail!(
             "patterns take no --prompt, --model or --endpoint; add --method llm or --method hybrid"
         );
     }
     let mut endpoint = config.extraction.clone();
-    if let Some(url) = &options.endpoint {
+    if let Some(url) = &asked.endpoint {
         endpoint.base_url = url.trim_end_matches('/').to_owned();
         // The configured key is for the configured server.
         endpoint.api_key = Secret::new("");
     }
-    if let Some(model) = &options.model {
+    if let Some(model) = &asked.model {
         endpoint.model = model.clone();
     }
     let mut settings = Settings {
@@ -64,11 +62,11 @@ pub(super) fn of(options: &Options, config: &Config) -> Result<Wanted> {
         prompt_hash: None,
         instructions: None,
         model: None,
-        since: options.since,
+        since: asked.since,
     };
     if !patterns {
         settings.model = Some(endpoint.model.clone());
-        match options.prompt.as_deref() {
+        match asked.prompt.as_deref() {
             None | Some("builtin") => {
                 settings.prompt_id = Some(extraction::PROMPT_ID.to_owned());
                 settings.prompt_hash = Some(extraction::template_hash());

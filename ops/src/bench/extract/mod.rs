@@ -28,7 +28,7 @@ pub(crate) struct Options {
     /// Which part of the set: what the patterns were tuned on, what was held out, or both apart
     #[arg(long, value_enum, default_value = "all")]
     part: PartName,
-    /// Show each label that was missed and each statement that is wrong
+    /// Show each label that was missed and each statement that is wrong, on standard error
     #[arg(long)]
     failures: bool,
     /// Print the figures as JSON
@@ -94,11 +94,11 @@ fn show(item: &Item, scored: &score::Scored) {
     if scored.missed.is_empty() && scored.wrong.is_empty() {
         return;
     }
-    output::line(format_args!("{} {} {:?}", item.id, item.class, item.say));
+    output::note(format_args!("{} {} {:?}", item.id, item.class, item.say));
     for label in &scored.missed {
-        output::line(format_args!("    missed: {label}"));
+        output::note(format_args!("    missed: {label}"));
     }
     for statement in &scored.wrong {
-        output::line(format_args!("    wrong:  {statement}"));
+        output::note(format_args!("    wrong:  {statement}"));
     }
 }

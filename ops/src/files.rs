@@ -1,0 +1,147 @@
+//! Files that are there whole or not at all.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, anyhow};
+use sha2::{Digest, Sha256};
+
+/// What the name of a file ends in until it is whole.
+const UNFINISHED: &str = ".part";
+const BUFFER: usize = 1 << 18;
+
+/// A file that is being written, under another name until it is whole. Dropped before that, it goes.
+pub(crate) struct Writer {
+    file: Option<BufWriter<File>>,
+    path: PathBuf,
+    unfinished: PathBuf,
+    hash: Sha256,
+    bytes: u64,
+}
+
+impl Writer {
+    /// Begins a file; only its owner may read it.
+    pub(crate) fn create(path: &Path) -> Result<Self> {
+        let unfinished = unfinished(path);
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        let file = options
+            .open(&unfinished)
+            .map_err(|error| cannot_write(&unfinished, &error))?;
+        Ok(Self {
+            file: Some(BufWriter::with_capacity(BUFFER, file)),
+            path: path.to_owned(),
+            unfinished,
+            hash: Sha256::new(),
+            bytes: 0,
+        })
+    }
+
+    /// Writes on.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        let file = self
+            .file
+            .as_mut()
+            .ok_or_else(|| anyhow!("the file was closed"))?;
+        file.write_all(bytes)
+            .map_err(|error| cannot_write(&self.unfinished, &error))?;
+        self.hash.update(bytes);
+        self.bytes += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// The SHA-256 of what was written so far, hexadecimal.
+    pub(crate) fn sha256(&self) -> String {
+        hex(&self.hash.clone().finalize())
+    }
+
+    /// Gives the file its name, durably; its length in bytes and its SHA-256.
+    pub(crate) fn finish(mut self) -> Result<(u64, String)> {
+        let put = |file: BufWriter<File>| -> io::Result<()> {
+            file.into_inner()
+                .map_err(io::IntoInnerError::into_error)?
+                .sync_all()?;
+            fs::rename(&self.unfinished, &self.path)?;
+            File::open(folder(&self.path))?.sync_all()
+        };
+        if let Some(file) = self.file.take() {
+            put(file).map_err(|error| cannot_write(&self.path, &error))?;
+        }
+        Ok((self.bytes, self.sha256()))
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // One that has its name is not found any more.
+        let _ = fs::remove_file(&self.unfinished);
+    }
+}
+
+/// What a file is called until it is whole.
+pub(crate) fn unfinished(path: &Path) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(UNFINISHED);
+    name.into()
+}
+
+/// Where a file lies.
+fn folder(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Why a file can't be written, and what to do.
+pub(crate) fn cannot_write(path: &Path, error: &io::Error) -> anyhow::Error {
+    let advice = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free some room there",
+        _ => "make it writable or give another folder",
+    };
+    anyhow!("{} can't be written: {error}; {advice}", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_there_when_it_is_whole_and_not_before() {
+        let folder = tempfile::tempdir().expect("folder");
+        let names = || {
+            let entries = fs::read_dir(folder.path()).expect("folder");
+            let mut names: Vec<_> = entries.map(|e| e.expect("entry").file_name()).collect();
+            names.sort();
+            names
+        };
+        let one = folder.path().join("one");
+        let mut broken_off = Writer::create(&one).expect("created");
+        broken_off.write(b"half").expect("written");
+        assert_eq!(names(), ["one.part"]);
+        drop(broken_off);
+        assert!(names().is_empty());
+        let mut whole = Writer::create(&one).expect("created");
+        whole.write(b"ab").expect("written");
+        whole.write(b"c").expect("written");
+        let (bytes, sha256) = whole.finish().expect("finished");
+        assert_eq!((names(), bytes), (vec!["one".into()], 3));
+        assert!(sha256.starts_with("ba7816bf"), "{sha256}");
+    }
+
+    #[test]
+    fn a_file_may_be_named_without_its_folder() {
+        assert_eq!(folder(Path::new("alice.jsonl")), Path::new("."));
+        assert_eq!(folder(Path::new("all/alice.jsonl")), Path::new("all"));
+    }
+}
