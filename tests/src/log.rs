@@ -4,7 +4,6 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use companion_adapters::copy::CopyRows;
 use companion_adapters::vault::{Binding, DataKey, Vault};
 use companion_domain::conversation::Role;
 use companion_domain::events::{
@@ -18,7 +17,7 @@ use companion_domain::ids::{
 };
 use companion_domain::memory::{MemoryKind, Source};
 use sqlx::types::Json;
-use sqlx::{AssertSqlSafe, Connection, PgPool};
+use sqlx::{AssertSqlSafe, PgPool};
 use uuid::Uuid;
 
 /// Events of a user, about.
@@ -159,7 +158,7 @@ pub async fn generate(pool: &PgPool, vault: &Vault, events: u64, tell: impl Fn(u
         if batch.len() >= TOGETHER.min(left) {
             batch.truncate(left);
             made += batch.len() as u64;
-            copy(pool, &batch).await;
+            insert(pool, &batch).await;
             batch.clear();
             tell(made);
         }
@@ -176,28 +175,28 @@ pub async fn generate(pool: &PgPool, vault: &Vault, events: u64, tell: impl Fn(u
         .expect("statistics");
 }
 
-async fn copy(pool: &PgPool, batch: &[Row]) {
-    let mut rows = CopyRows::default();
-    for row in batch {
-        rows.begin(10);
-        rows.field(&row.id);
-        rows.field(&row.stream);
-        rows.field(&row.version);
-        rows.field(&row.user);
-        rows.field(&row.type_name);
-        rows.field(&row.schema_version);
-        rows.field(&row.key);
-        rows.field(&row.payload);
-        rows.field(&Json(&row.meta));
-        rows.field(&row.at);
+async fn insert(pool: &PgPool, batch: &[Row]) {
+    macro_rules! column {
+        ($value:expr) => {
+            batch.iter().map($value).collect::<Vec<_>>()
+        };
     }
-    let columns = "event_id, stream_id, version, user_id, type, schema_version, key_id, payload, meta, recorded_at";
-    let mut connection = pool.acquire().await.expect("a connection");
-    let mut transaction = connection.begin().await.expect("begins");
-    rows.send(&mut transaction, "events", columns)
+    let insert = "INSERT INTO events (event_id, stream_id, version, user_id, type, schema_version, key_id, payload, meta, recorded_at)
+                  SELECT * FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::uuid[], $5::text[], $6::smallint[], $7::uuid[], $8::bytea[], $9::jsonb[], $10::timestamptz[])";
+    sqlx::query(insert)
+        .bind(column!(|row| row.id))
+        .bind(column!(|row| &row.stream))
+        .bind(column!(|row| row.version))
+        .bind(column!(|row| row.user))
+        .bind(column!(|row| &row.type_name))
+        .bind(column!(|row| row.schema_version))
+        .bind(column!(|row| row.key))
+        .bind(column!(|row| &row.payload))
+        .bind(column!(|row| Json(&row.meta)))
+        .bind(column!(|row| row.at))
+        .execute(pool)
         .await
-        .expect("copies");
-    transaction.commit().await.expect("commits");
+        .expect("inserts");
 }
 
 /// An event, sealed.

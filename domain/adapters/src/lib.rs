@@ -6,7 +6,6 @@ pub mod backup;
 pub mod buffer;
 pub mod cancellation;
 pub mod config;
-pub mod copy;
 pub mod core;
 pub mod database;
 pub mod dead_jobs;

@@ -12,13 +12,14 @@ use sqlx::{Connection, PgConnection, PgPool};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use crate::copy::EPOCH;
 use crate::event_store::{EventRow, ReadError};
 use crate::subscription::{Bounds, Checkpoint, Page, open_rows};
 use crate::vault::Vault;
 
 /// The signature, then flags and the length of the extension: the header of a binary COPY.
 const HEADER: usize = 19;
+/// PostgreSQL counts time from 2000-01-01; seconds after 1970.
+const EPOCH: i64 = 946_684_800;
 
 /// Reads the log of all users or of one after a checkpoint, up to `until` and including it, without the metadata of the
 /// events, and sends it in pages until all is read or nobody takes them any more. The keys of the users
