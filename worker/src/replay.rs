@@ -126,10 +126,14 @@ impl Replay {
         stop: CancellationToken,
     ) -> Result<Self> {
         let mut connection = PgConnection::connect_with(&pool.connect_options()).await?;
-        let path = format!(
-            "SELECT set_config('search_path', '{schema},public', false), set_config('synchronous_commit', 'off', false)"
+        // While a copy grows there are no statistics of it: PostgreSQL would take its tables for empty and
+        // read them from end to end, where each page only looks up rows by keys that have an index.
+        let settings = format!(
+            "SELECT set_config('search_path', '{schema},public', false), set_config('synchronous_commit', 'off', false),
+                    set_config('enable_seqscan', 'off', false), set_config('enable_hashjoin', 'off', false),
+                    set_config('enable_mergejoin', 'off', false)"
         );
-        sqlx::query(AssertSqlSafe(path))
+        sqlx::query(AssertSqlSafe(settings))
             .execute(&mut connection)
             .await?;
         Ok(Self {
