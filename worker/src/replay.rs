@@ -361,6 +361,7 @@ impl Replay {
         wanted: &[Projection],
         tell: Tell<'_>,
     ) -> Result<Vec<Comparison>> {
+        copies::hold_off_vacuum(transaction, &self.copy().await?).await?;
         if !copies::hold_erasures(transaction).await? {
             return Err(Busy.into());
         }

@@ -56,6 +56,29 @@ pub async fn hold_erasures(connection: &mut PgConnection) -> Result<bool, sqlx::
         .await
 }
 
+/// Sends autovacuum away from the tables that a switch moves or drops, and keeps it away until the
+/// transaction ends. It gives way to whoever has waited for a second, which [`switch`] never does, as
+/// others would wait behind it; behind this nobody does who reads or writes.
+///
+/// # Errors
+/// When the database fails; with a lock timeout, when somebody vacuums or indexes the tables by hand.
+pub async fn hold_off_vacuum(
+    connection: &mut PgConnection,
+    copy: &Copied,
+) -> Result<(), sqlx::Error> {
+    let tables: Vec<String> = sqlx::query_scalar(
+        "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname = ANY($1) ORDER BY 1",
+    )
+    .bind([LIVE, &copy.schema, FORMER].as_slice())
+    .fetch_all(&mut *connection)
+    .await?;
+    run(connection, "SET LOCAL lock_timeout = '5s'".to_owned()).await?;
+    let tables = tables.join(", ");
+    let lock = format!("LOCK TABLE {tables} IN SHARE UPDATE EXCLUSIVE MODE");
+    run(connection, lock).await?;
+    run(connection, "SET LOCAL lock_timeout = 0".to_owned()).await
+}
+
 /// The copy in a schema, if there is one.
 ///
 /// # Errors
