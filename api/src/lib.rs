@@ -29,7 +29,8 @@ use std::time::Duration;
 use anyhow::Context;
 use companion_adapters::cancellation::Asked;
 use companion_adapters::core::Core;
-use companion_adapters::{cancellation, embedding_models, metrics, progress};
+use companion_adapters::vectors::models;
+use companion_adapters::{cancellation, metrics, progress};
 use poem::Server;
 use poem::listener::TcpAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -123,7 +124,7 @@ async fn beat(app: App) {
     let mut told = false;
     loop {
         tokio::time::sleep(pause).await;
-        let former = embedding_models::tell_if_former(&app.core.pool, &app.core.config, told).await;
+        let former = models::tell_if_former(&app.core.pool, &app.core.config, told).await;
         // When the database is away, what comes next says so.
         told = former.unwrap_or(told);
         pause = match progress::heartbeat(&app.core.pool, app.process).await {

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use companion_adapters::embedder::Embedder;
-use companion_adapters::embedding_models::{self, EmbeddingModel, ModelState};
-use companion_adapters::reembedding;
+use companion_adapters::vectors::filling;
+use companion_adapters::vectors::models::{self, EmbeddingModel, ModelState};
 use serde_json::json;
 
 use crate::operator::{Interrupted, Manner, Operator, Progress};
@@ -54,7 +54,7 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode> {
 }
 
 async fn perform(operator: &Operator, options: &Options) -> Result<ExitCode> {
-    let models = embedding_models::all(&operator.pool).await?;
+    let models = models::all(&operator.pool).await?;
     if options.list {
         return list(&models, options.manner);
     }
@@ -93,8 +93,8 @@ async fn perform(operator: &Operator, options: &Options) -> Result<ExitCode> {
         .find(|model| model.model == name && model.dimension() == dimension);
     if options.manner.dry_run {
         let left = match known {
-            Some(model) => reembedding::left(&operator.pool, live, model).await?,
-            None => reembedding::all(&operator.pool, live).await?,
+            Some(model) => filling::left(&operator.pool, live, model).await?,
+            None => filling::all(&operator.pool, live).await?,
         };
         let result =
             json!({ "model": name, "dimension": dimension, "dry_run": true, "left": left });
@@ -103,7 +103,7 @@ async fn perform(operator: &Operator, options: &Options) -> Result<ExitCode> {
         })?;
         return Ok(ExitCode::SUCCESS);
     }
-    let model = embedding_models::register(&operator.pool, &name, dimension).await?;
+    let model = models::register(&operator.pool, &name, dimension).await?;
     change(operator, live, &model, &embedder, options).await
 }
 
@@ -133,12 +133,12 @@ async fn change(
     options: &Options,
 ) -> Result<ExitCode> {
     let (pool, stop, begun) = (&operator.pool, &operator.stop, Instant::now());
-    let left = reembedding::left(pool, live, model).await?;
+    let left = filling::left(pool, live, model).await?;
     let mut progress = Progress::new("vectors", left.unsigned_abs());
     let mut made = 0;
     loop {
         let advance = |count| progress.advance(count);
-        let round = reembedding::catch_up(pool, model, embedder, stop, advance).await?;
+        let round = filling::catch_up(pool, model, embedder, stop, advance).await?;
         made += round.made;
         if round.stopped {
             return Err(Interrupted::with(format!(
@@ -152,8 +152,8 @@ async fn change(
         }
     }
     progress.finish();
-    embedding_models::switch(pool, model).await?;
-    made += reembedding::catch_up(pool, model, embedder, stop, |_| {})
+    models::switch(pool, model).await?;
+    made += filling::catch_up(pool, model, embedder, stop, |_| {})
         .await?
         .made;
     let seconds = begun.elapsed().as_secs_f64();
@@ -185,7 +185,7 @@ async fn change(
 async fn follow(operator: &Operator, model: &EmbeddingModel, embedder: &Embedder) -> Result<()> {
     let (pool, stop) = (&operator.pool, &operator.stop);
     while !stop.is_cancelled() {
-        reembedding::catch_up(pool, model, embedder, stop, |_| {}).await?;
+        filling::catch_up(pool, model, embedder, stop, |_| {}).await?;
         tokio::select! {
             () = stop.cancelled() => {}
             () = tokio::time::sleep(FOLLOW_EVERY) => {}
@@ -233,7 +233,7 @@ async fn forget(
     }
     if !manner.dry_run {
         for model in &gone {
-            embedding_models::forget(&operator.pool, model).await?;
+            models::forget(&operator.pool, model).await?;
         }
     }
     let result = json!({ "forgotten": name, "models": gone.len(), "dry_run": manner.dry_run });

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use companion_adapters::backup::{Restore, Restored};
 use companion_adapters::config::Config;
-use companion_adapters::master_keys;
+use companion_adapters::vault::masters;
 use companion_domain::ids::UserId;
 use futures_util::stream;
 use serde_json::json;
@@ -95,7 +95,7 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode> {
 
 /// A home without a master key would be given a new one, which opens nothing of the backup.
 fn has_master_key(config: &Config, keys: &Keys) -> Result<()> {
-    let of_home = config.companion_home.join(master_keys::FILE);
+    let of_home = config.companion_home.join(masters::FILE);
     if config.master_key.is_none() && !of_home.exists() {
         let check = keys.in_force.map_or_else(
             || "that was in force".to_owned(),

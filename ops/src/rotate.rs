@@ -8,9 +8,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use companion_adapters::config::{Config, Secret};
-use companion_adapters::master_keys::{FILE, MasterKey, NEXT_FILE};
-use companion_adapters::rotation;
 use companion_adapters::vault::kept_secret;
+use companion_adapters::vault::masters::{FILE, MasterKey, NEXT_FILE};
+use companion_adapters::vault::rotation;
 use serde_json::json;
 use sqlx::Connection;
 use uuid::Uuid;

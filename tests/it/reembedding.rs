@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use companion_adapters::config::Config;
 use companion_adapters::core::Core;
+use companion_adapters::parts;
 use companion_adapters::queue::{self, NewJob};
 use companion_adapters::subscription::Checkpoint;
-use companion_adapters::{embedding_models, parts};
+use companion_adapters::vectors::models;
 use companion_tests::app::{App, Variables, embedder, variables};
 use companion_tests::eventually::{eventually, within};
 use companion_tests::llm::ScriptedLlm;
@@ -190,7 +191,7 @@ async fn another_model_takes_over_while_people_talk_and_gives_way_again() {
     assert_eq!(conversations["total"], said, "nothing was lost");
 
     // What was forgotten is forgotten in every model.
-    let tables = embedding_models::tables(&old.core.pool).await.unwrap();
+    let tables = models::tables(&old.core.pool).await.unwrap();
     assert_eq!(tables.len(), 2);
     expect(old.request_by("bob", Method::DELETE, "/users/me"), 204).await;
     for table in tables {
@@ -217,8 +218,8 @@ async fn a_model_is_not_called_whole_while_texts_wait_to_be_embedded() {
         .execute(pool)
         .await
         .unwrap();
-    let first = embedding_models::all(pool).await.unwrap().remove(0);
-    let other = embedding_models::register(pool, "other", 8).await.unwrap();
+    let first = models::all(pool).await.unwrap().remove(0);
+    let other = models::register(pool, "other", 8).await.unwrap();
     let job = NewJob {
         queue: queue::EMBED,
         payload: b"{}".to_vec(),
@@ -228,15 +229,15 @@ async fn a_model_is_not_called_whole_while_texts_wait_to_be_embedded() {
     queue::insert(&mut pool.acquire().await.unwrap(), &[job])
         .await
         .unwrap();
-    let whole = async || embedding_models::whole_up_to(pool, &first).await.unwrap();
-    embedding_models::switch(pool, &other).await.unwrap();
+    let whole = async || models::whole_up_to(pool, &first).await.unwrap();
+    models::switch(pool, &other).await.unwrap();
     assert_eq!(whole().await, Checkpoint::default());
-    embedding_models::switch(pool, &first).await.unwrap();
+    models::switch(pool, &first).await.unwrap();
     sqlx::query("UPDATE apalis.jobs SET status = 'Done'")
         .execute(pool)
         .await
         .unwrap();
-    embedding_models::switch(pool, &other).await.unwrap();
+    models::switch(pool, &other).await.unwrap();
     let relay = Checkpoint {
         xid: 4,
         position: 4,
@@ -258,12 +259,12 @@ async fn who_still_has_a_model_that_was_thrown_away_sees_no_others_vectors() {
         let put = format!("INSERT INTO {table} VALUES (gen_random_uuid(), 'h', '[1,0]')");
         sqlx::query(AssertSqlSafe(put)).execute(pool).await.unwrap();
     };
-    let other = embedding_models::register(pool, "other", 2).await.unwrap();
+    let other = models::register(pool, "other", 2).await.unwrap();
     put(&other.table()).await;
-    assert!(embedding_models::forget(pool, &other).await.unwrap());
+    assert!(models::forget(pool, &other).await.unwrap());
     assert_eq!(vectors(&other.table()).await, 0);
     // What such a process writes is gone when the model comes back.
     put(&other.table()).await;
-    embedding_models::register(pool, "other", 2).await.unwrap();
+    models::register(pool, "other", 2).await.unwrap();
     assert_eq!(vectors(&other.table()).await, 0);
 }

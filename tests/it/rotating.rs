@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use companion_adapters::config::{Config, Secret};
 use companion_adapters::core::Core;
-use companion_adapters::master_keys::MasterKey;
-use companion_adapters::rotation;
+use companion_adapters::vault::masters::MasterKey;
+use companion_adapters::vault::rotation;
 use companion_tests::app::{App, MASTER_KEY, Variables, embedder, variables};
 use companion_tests::llm::ScriptedLlm;
 use companion_tests::process::command;

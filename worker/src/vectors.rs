@@ -7,8 +7,8 @@
 use std::time::Duration;
 
 use companion_adapters::core::Core;
-use companion_adapters::embedding_models::{self, ModelState};
-use companion_adapters::reembedding;
+use companion_adapters::vectors::filling;
+use companion_adapters::vectors::models::{self, ModelState};
 use tokio_util::sync::CancellationToken;
 
 /// The pause after a round that made some, and after one that had nothing to make.
@@ -36,8 +36,8 @@ pub(crate) async fn run(core: Core, shutdown: CancellationToken) {
 
 /// Makes what is lacking; how many that was.
 async fn round(core: &Core, shutdown: &CancellationToken, told: &mut bool) -> anyhow::Result<u64> {
-    *told = embedding_models::tell_if_former(&core.derived, &core.config, *told).await?;
-    let models = embedding_models::all(&core.derived).await?;
+    *told = models::tell_if_former(&core.derived, &core.config, *told).await?;
+    let models = models::all(&core.derived).await?;
     let Some(own) = models.iter().find(|model| model.is_of(&core.config)) else {
         return Ok(0);
     };
@@ -48,6 +48,6 @@ async fn round(core: &Core, shutdown: &CancellationToken, told: &mut bool) -> an
     if used.count() < 2 {
         return Ok(0);
     }
-    let round = reembedding::catch_up(&core.derived, own, &core.embedder, shutdown, |_| {}).await?;
+    let round = filling::catch_up(&core.derived, own, &core.embedder, shutdown, |_| {}).await?;
     Ok(round.made)
 }

@@ -39,9 +39,3 @@ pub mod tokens;
 pub mod upkeep;
 pub mod vault;
 pub mod vectors;
-
-// The names by which other crates know them.
-pub use vault::masters as master_keys;
-pub use vault::rotation;
-pub use vectors::filling as reembedding;
-pub use vectors::models as embedding_models;

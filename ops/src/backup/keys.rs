@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use chrono::{DateTime, Utc};
 use companion_adapters::backup::{DestroyedKey, ErasedUser, Snapshot, UserKey};
-use companion_adapters::master_keys::CheckValue;
+use companion_adapters::vault::masters::CheckValue;
 use companion_domain::ids::{ExternalUserId, UserId};
 use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};

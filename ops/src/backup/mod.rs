@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use companion_adapters::backup::Snapshot;
-use companion_adapters::rotation;
+use companion_adapters::vault::rotation;
 use futures_util::TryStreamExt;
 use serde_json::json;
 
