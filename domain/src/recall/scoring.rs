@@ -55,6 +55,14 @@ mod weight {
 const CENTRE: f32 = 8.0;
 const SPREAD: f32 = 2.3;
 
+/// The cosine similarity to be expected of an item whose vector is still to come, by the share of the
+/// query's terms that it has: a line through the means on the development part of LoCoMo (0.09 where no
+/// term is shared, 0.22 at a fifth of them, 0.36 at a half, 0.53 at four fifths). Counted as 0, what
+/// was told a moment ago and shares every second word would stay below the default threshold.
+fn expected_cosine(coverage: f32) -> f32 {
+    0.1 + 0.5 * coverage
+}
+
 /// What of the engine to rank by: all of it, or a part, to see what the parts are worth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arm {
@@ -124,6 +132,9 @@ pub(super) struct Scored {
 
 /// What is known of all slots before any is scored.
 struct Evidence {
+    /// As measured; 0 without a vector.
+    similarity: Vec<f32>,
+    /// As measured, or as expected without a vector.
     cosine: Vec<f32>,
     coverage: Vec<f32>,
     base: Vec<f32>,
@@ -151,7 +162,7 @@ pub(super) fn score(index: &Index, wanted: &Wanted<'_>) -> Vec<Scored> {
         scored.push(Scored {
             slot: number as u32,
             score: squashed(sum),
-            similarity: evidence.cosine[number],
+            similarity: evidence.similarity[number],
             importance_now,
         });
     }
@@ -178,7 +189,7 @@ pub(super) fn score(index: &Index, wanted: &Wanted<'_>) -> Vec<Scored> {
             scored.push(Scored {
                 slot: number as u32,
                 score: squashed(sum),
-                similarity: evidence.cosine[number],
+                similarity: evidence.similarity[number],
                 importance_now: 0.5,
             });
         }
@@ -232,13 +243,13 @@ fn evidence(
             }
     };
     let query = QueryVector::new(wanted.vector);
-    let cosine: Vec<f32> = index
+    let measured: Vec<Option<f32>> = index
         .slots
         .iter()
         .enumerate()
         .map(|(number, slot)| match looked_at(slot) {
-            true => index.vectors.cosine(number, &query).unwrap_or(0.0),
-            false => 0.0,
+            true => index.vectors.cosine(number, &query),
+            false => Some(0.0),
         })
         .collect();
 
@@ -258,6 +269,16 @@ fn evidence(
         coverage.iter_mut().for_each(|share| *share /= whole);
     }
 
+    let similarity = measured
+        .iter()
+        .map(|cosine| cosine.unwrap_or(0.0))
+        .collect();
+    let cosine: Vec<f32> = measured
+        .iter()
+        .zip(&coverage)
+        .map(|(cosine, coverage)| cosine.unwrap_or_else(|| expected_cosine(*coverage)))
+        .collect();
+
     let mut mentions = vec![false; count];
     for name in &question.names {
         for slot in index.occurrences(name).0 {
@@ -270,6 +291,7 @@ fn evidence(
         .map(|(cosine, coverage)| cosine + BASE_COVERAGE * coverage)
         .collect();
     Evidence {
+        similarity,
         cosine,
         coverage,
         base,

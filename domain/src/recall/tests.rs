@@ -280,6 +280,24 @@ fn a_rare_word_weighs_more_than_a_common_one() {
 }
 
 #[test]
+fn what_has_no_vector_yet_is_found_by_every_second_word_and_not_by_none() {
+    let items = [
+        memory(1, "User has a cockatoo", 0.5, &[]),
+        message(2, "I have a parrot", None),
+        message(70, "The garden needs water", None),
+    ];
+    let index = built(&items);
+    let decay = Decay::default();
+    let found = |query| {
+        let hits = index.search(&wanted(query, &decay), 0.15, 10);
+        assert!(hits.iter().all(|hit| hit.similarity == 0.0), "{hits:?}");
+        hits.iter().map(|hit| hit.id).collect::<Vec<_>>()
+    };
+    assert_eq!(found("parrot or cockatoo"), [id(1), id(2)]);
+    assert!(found("mountains and bicycles").is_empty());
+}
+
+#[test]
 fn importance_breaks_ties_but_does_not_overrule_relevance() {
     let items = [
         memory(1, "keeps bees at home", 0.1, &[]),
