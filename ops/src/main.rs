@@ -109,6 +109,10 @@ enum Command {
     },
 }
 
+/// Most of what a process does for an event is to take and give back small pieces of memory.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let done = |()| ExitCode::SUCCESS;

@@ -9,6 +9,10 @@ use companion_adapters::core::Core;
 use companion_adapters::{metrics, shutdown, telemetry};
 use tokio_util::sync::CancellationToken;
 
+/// Most of what a process does for an event is to take and give back small pieces of memory.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> ExitCode {
     match run().await {

@@ -418,7 +418,7 @@ fn wrapping(user: UserId, key_id: Uuid) -> Vec<u8> {
 fn seal(cipher: &XChaCha20Poly1305, aad: &[u8], msg: &[u8]) -> Result<Vec<u8>, VaultError> {
     let mut sealed = vec![0u8; NONCE_BYTES];
     random(&mut sealed)?;
-    let nonce = XNonce::clone_from_slice(&sealed);
+    let nonce = XNonce::try_from(sealed.as_slice()).map_err(|_| VaultError::Sealed)?;
     sealed.extend(
         cipher
             .encrypt(&nonce, Payload { msg, aad })
@@ -429,10 +429,10 @@ fn seal(cipher: &XChaCha20Poly1305, aad: &[u8], msg: &[u8]) -> Result<Vec<u8>, V
 
 fn open(cipher: &XChaCha20Poly1305, aad: &[u8], sealed: &[u8]) -> Result<Vec<u8>, VaultError> {
     let (nonce, msg) = sealed
-        .split_at_checked(NONCE_BYTES)
+        .split_first_chunk::<NONCE_BYTES>()
         .ok_or(VaultError::Sealed)?;
     cipher
-        .decrypt(XNonce::from_slice(nonce), Payload { msg, aad })
+        .decrypt(&XNonce::from(*nonce), Payload { msg, aad })
         .map_err(|_| VaultError::Sealed)
 }
 
