@@ -407,7 +407,6 @@ impl Conversation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::Metadata;
     use crate::ids::{EventId, StreamId, derived};
 
     /// Given events, when a command, then events.
@@ -428,7 +427,7 @@ mod tests {
                     position: n,
                     user: user("alice"),
                     recorded_at: DateTime::from_timestamp(n, 0).expect("in range"),
-                    metadata: Metadata::default(),
+                    metadata: Box::default(),
                     event,
                 },
                 3,

@@ -607,8 +607,8 @@ pub struct Recorded {
     pub user: UserId,
     /// When it was stored.
     pub recorded_at: DateTime<Utc>,
-    /// What is known about it.
-    pub metadata: Metadata,
+    /// What is known about it. It is large, and hardly ever looked at where events go by.
+    pub metadata: Box<Metadata>,
     /// What happened.
     pub event: Event,
 }

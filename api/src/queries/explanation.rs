@@ -170,7 +170,7 @@ async fn of(
     explanation.forgotten = event.recalled.len() - explanation.memories.len();
     explanation.started_at = Some(at);
     explanation.context_messages = Some(event.context_messages);
-    let metadata = started.metadata;
+    let metadata = *started.metadata;
     explanation.model = metadata.model;
     explanation.summary = metadata.summary;
     explanation.embedding_model = metadata.embedding_model;

@@ -526,7 +526,7 @@ pub(crate) struct EventRow {
     pub(crate) schema_version: i16,
     pub(crate) key_id: Uuid,
     pub(crate) payload: Vec<u8>,
-    pub(crate) meta: Json<Metadata>,
+    pub(crate) meta: Json<Box<Metadata>>,
     pub(crate) recorded_at: DateTime<Utc>,
 }
 

@@ -4,7 +4,6 @@
 //! thousand times; and a page of large events would be sent in full only to be cut.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use companion_domain::events::Metadata;
 use companion_domain::ids::UserId;
 use futures_util::StreamExt;
 use sqlx::types::Json;
@@ -223,7 +222,7 @@ fn decode(row: &mut Fields<'_>) -> Option<EventRow> {
         key_id: row.id()?,
         payload: row.field()?.to_vec(),
         recorded_at: row.time()?,
-        meta: Json(Metadata::default()),
+        meta: Json(Box::default()),
     })
 }
 

@@ -124,7 +124,7 @@ impl PortableEvent {
             id: EventId(id),
             at: recorded.recorded_at,
             event,
-            notes: notes(recorded.metadata.clone()),
+            notes: notes((*recorded.metadata).clone()),
         })
     }
 

@@ -29,11 +29,11 @@ fn recorded(stream: StreamId, version: i64, event: Event) -> Recorded {
         position: version,
         user: user(),
         recorded_at: at(1_700_000_000 + version),
-        metadata: Metadata {
+        metadata: Box::new(Metadata {
             model: Some("m".to_owned()),
             traceparent: Some("00-secret".to_owned()),
             ..Metadata::default()
-        },
+        }),
         event,
     }
 }
