@@ -11,7 +11,7 @@ use companion_adapters::portable::export::Export;
 use companion_domain::ids::ExternalUserId;
 use serde::Serialize;
 
-use crate::files::{Writer, cannot_write};
+use crate::files::{CannotWrite, Writer, cannot_write};
 use crate::operator::{INTERRUPTED, Manner, Operator, Progress, Whom};
 use crate::output::note;
 
@@ -123,6 +123,13 @@ async fn export_all(operator: &Operator, options: &Options) -> Result<Written> {
         }
         let to = Some(file.as_path());
         if let Err(error) = write(operator, user, to, options.manner, &mut written).await {
+            let of_files = error.downcast_ref::<CannotWrite>();
+            if of_files.is_some_and(CannotWrite::is_of_the_disk) {
+                let whole = written.users + written.skipped;
+                bail!(
+                    "{error}; the files of {whole} users are whole: run the command again to go on"
+                );
+            }
             written.failed += 1;
             note(format_args!("{} failed: {error:#}", user.as_str()));
             // Without the database all the others would fail, too, each after a long wait.

@@ -104,12 +104,36 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 }
 
 /// Why a file can't be written, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{} can't be written: {reason}; {advice}", path.display())]
+pub(crate) struct CannotWrite {
+    path: PathBuf,
+    reason: String,
+    advice: &'static str,
+    disk: bool,
+}
+
+impl CannotWrite {
+    /// Whether no other file can be written there either.
+    pub(crate) fn is_of_the_disk(&self) -> bool {
+        self.disk
+    }
+}
+
+/// Why a file can't be written, and what to do.
 pub(crate) fn cannot_write(path: &Path, error: &io::Error) -> anyhow::Error {
-    let advice = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free some room there",
-        _ => "make it writable or give another folder",
+    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    let full = matches!(error.kind(), StorageFull | QuotaExceeded);
+    let reason = CannotWrite {
+        path: path.to_owned(),
+        reason: error.to_string(),
+        advice: match full {
+            true => "free some room there",
+            false => "make it writable or give another folder",
+        },
+        disk: full || error.kind() == ReadOnlyFilesystem,
     };
-    anyhow!("{} can't be written: {error}; {advice}", path.display())
+    reason.into()
 }
 
 #[cfg(test)]
@@ -137,6 +161,18 @@ mod tests {
         let (bytes, sha256) = whole.finish().expect("finished");
         assert_eq!((names(), bytes), (vec!["one".into()], 3));
         assert!(sha256.starts_with("ba7816bf"), "{sha256}");
+    }
+
+    #[test]
+    fn a_full_disk_is_told_from_a_file_that_can_not_be_written() {
+        let of_the_disk = |kind: io::ErrorKind| {
+            let error = cannot_write(Path::new("all/alice.jsonl"), &kind.into());
+            let error = error.downcast::<CannotWrite>().expect("of files");
+            error.is_of_the_disk()
+        };
+        assert!(of_the_disk(io::ErrorKind::StorageFull));
+        assert!(of_the_disk(io::ErrorKind::QuotaExceeded));
+        assert!(!of_the_disk(io::ErrorKind::InvalidFilename));
     }
 
     #[test]
