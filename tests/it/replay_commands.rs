@@ -215,6 +215,51 @@ async fn an_erasure_reaches_what_is_being_built_and_what_is_kept() {
 }
 
 #[tokio::test]
+async fn a_replay_that_is_cut_off_while_one_lane_is_ahead_goes_on_where_each_was() {
+    let app = App::start().await;
+    for user in ["alice", "bob", "carol", "dave"] {
+        app.chat(user, "I have a greyhound.", None).await;
+    }
+    app.settle().await;
+    let right = all_rows(&app).await;
+    let (pool, vault) = (&app.core.pool, app.core.store.vault());
+    let page = Bounds {
+        events: 1,
+        bytes: 1 << 20,
+    };
+    let begun = Replay::begin(pool, vault, SHADOW, &ALL, None, CancellationToken::new()).await;
+    let mut cut_off = begun.unwrap().in_pages_of(page);
+    let lanes = async || -> Vec<i64> {
+        let lanes = "SELECT position FROM read_model_copy_lanes WHERE schema = $1 ORDER BY lane";
+        let lanes = sqlx::query_scalar(lanes).bind(SHADOW).fetch_all(pool);
+        lanes.await.unwrap()
+    };
+    // The second lane does not get at its checkpoint.
+    let mut holder = pool.begin().await.unwrap();
+    sqlx::query("SELECT FROM read_model_copy_lanes WHERE schema = $1 AND lane = 1 FOR UPDATE")
+        .bind(SHADOW)
+        .execute(&mut *holder)
+        .await
+        .unwrap();
+    let filling = tokio::spawn(async move { cut_off.fill(&mut |_| {}).await });
+    eventually(|| async {
+        let lanes = lanes().await;
+        let apart = lanes[0] > 0 && lanes[1] == 0;
+        apart.then_some(()).ok_or(format!("{lanes:?}"))
+    })
+    .await;
+    filling.abort();
+    assert!(filling.await.unwrap_err().is_cancelled());
+    holder.rollback().await.unwrap();
+
+    let replayed = well(&app, &["replay", "all"]).await;
+    assert_eq!(replayed["differences"], 0, "{replayed}");
+    assert_eq!(all_rows(&app).await, right);
+    let found = well(&app, &["verify"]).await;
+    assert_eq!(found["well"], true, "{found}");
+}
+
+#[tokio::test]
 async fn what_is_wrong_with_the_log_is_named() {
     let app = App::start().await;
     some_life(&app).await;
@@ -354,11 +399,13 @@ async fn a_replay_that_is_stopped_goes_on_and_only_another_replay_takes_its_plac
     let variables = with_log(EVENTS).await;
     let pool = PgPool::connect(&variables["POSTGRES_URL"]).await.unwrap();
     let at = async |schema: &str| -> Option<i64> {
-        sqlx::query_scalar("SELECT position FROM read_model_copies WHERE schema = $1")
-            .bind(schema)
-            .fetch_optional(&pool)
-            .await
-            .unwrap()
+        sqlx::query_scalar(
+            "SELECT min(position) FROM read_model_copy_lanes WHERE schema = $1 GROUP BY schema",
+        )
+        .bind(schema)
+        .fetch_optional(&pool)
+        .await
+        .unwrap()
     };
     let stop = async |schema: &str, more: &[&str]| {
         let arguments = [&["replay", "all", "--page", "1"], more].concat();

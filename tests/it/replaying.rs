@@ -15,7 +15,8 @@ use companion_domain::events::{
     ExtractionCompleted, ExtractionMethod, FailureReason, ImportedMessage, MemoriesCleared,
     MemoriesRecalled, MemoryFaded, MemoryForgotten, MemoryRecorded, MemoryReinforced,
     MemoryRevised, MemorySuperseded, MemoryUse, MessagesImported, Metadata, RecalledMemory,
-    ReplyCancelled, ReplyCompleted, ReplyFailed, ReplyRequested, ReplyStarted, UserMessageReceived,
+    Recorded, ReplyCancelled, ReplyCompleted, ReplyFailed, ReplyRequested, ReplyStarted,
+    UserMessageReceived,
 };
 use companion_domain::ids::{
     ApiKeyId, ConversationId, ExternalUserId, MemoryId, MessageId, ReplyId, StreamId, UserId,
@@ -212,7 +213,8 @@ impl<'a> World<'a> {
                 tokio::task::yield_now().await;
                 continue;
             }
-            let live = projections::project(&mut transaction, &page, &ALL, Manner::Live, true);
+            let events: Vec<&Recorded> = page.events.iter().collect();
+            let live = projections::project(&mut transaction, &events, &ALL, Manner::Live, true);
             live.await.unwrap();
             let moved = move_checkpoint(&mut transaction, READ_MODELS, page.after, page.next).await;
             assert!(moved.unwrap());
@@ -224,7 +226,7 @@ impl<'a> World<'a> {
             done += 1;
             if self.dice.roll(4) == 0 {
                 let mut again = pool.begin().await.unwrap();
-                let live = projections::project(&mut again, &page, &ALL, Manner::Live, true);
+                let live = projections::project(&mut again, &events, &ALL, Manner::Live, true);
                 live.await.unwrap();
                 let moved = move_checkpoint(&mut again, READ_MODELS, page.after, page.next).await;
                 assert!(!moved.unwrap(), "a page was taken twice");

@@ -2,9 +2,13 @@
 //!
 //! The same projections are used as by the service, on the same events in the same order; only the pages
 //! are larger. While a copy is being built, nothing else is held back: events are read ahead on a
-//! connection of their own, and a page is written in one short transaction. Nothing here can call an LLM.
+//! connection of their own, and a page is written in short transactions. Users have nothing to do with
+//! each other, so a page goes down several lanes at once, each of which takes in some of the users on a
+//! connection of its own: while one computes, the database writes for the other. Nothing here can call
+//! an LLM.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -18,7 +22,9 @@ use companion_adapters::subscription::{
     self, Bounds, Checkpoint, Page, READ_MODELS, hold_keys, horizon, move_checkpoint,
 };
 use companion_adapters::vault::Vault;
+use companion_domain::events::Recorded;
 use companion_domain::ids::UserId;
+use futures_util::future::try_join_all;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Postgres, Transaction};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +38,9 @@ const PAGE: Bounds = Bounds {
     events: 8_000,
     bytes: 4 << 20,
 };
+/// The lanes of a copy of all users, and the pages that wait for one while it works.
+const LANES: usize = 2;
+const QUEUED: usize = 1;
 /// A copy that is so few events behind is up to date, as more come meanwhile.
 const CLOSE: u64 = 1_000;
 /// How often the tables are asked for in order to be switched, and the pause in between.
@@ -50,15 +59,31 @@ pub struct Replay {
     pool: PgPool,
     vault: Vault,
     stop: CancellationToken,
-    /// Its search path leads to the copy.
-    connection: PgConnection,
+    lanes: Vec<Lane>,
     schema: &'static str,
-    projections: Vec<Projection>,
     pages: Bounds,
     /// The user whose copy it is; `None` for all of them.
     only: Option<UserId>,
     /// The users of whom events were taken in since the copy was last compared.
     since_compared: HashSet<Uuid>,
+}
+
+/// Which of the users a lane has.
+#[derive(Debug, Clone, Copy)]
+struct Share {
+    /// The lane, from 0.
+    number: i16,
+    /// How many lanes there are.
+    of: usize,
+}
+
+/// Takes in the events of some of the users, in order.
+struct Lane {
+    share: Share,
+    /// Its search path leads to the copy.
+    connection: PgConnection,
+    schema: &'static str,
+    projections: Vec<Projection>,
 }
 
 /// Told of how many events were taken in.
@@ -111,7 +136,8 @@ impl Replay {
         let known = copies::find(&mut connection, schema).await?;
         if known.is_none_or(|copy| !copy.fits || copy.projections != names) {
             let tables = tables(&projections);
-            copies::make(&mut connection, schema, &names, &tables).await?;
+            let lanes = only.map_or(LANES, |_| 1);
+            copies::make(&mut connection, schema, &names, &tables, lanes).await?;
         }
         drop(connection);
         Self::resume(pool, vault, schema, projections, only, stop).await
@@ -125,28 +151,23 @@ impl Replay {
         only: Option<UserId>,
         stop: CancellationToken,
     ) -> Result<Self> {
-        let mut connection = PgConnection::connect_with(&pool.connect_options()).await?;
-        // While a copy grows there are no statistics of it: PostgreSQL would take its tables for empty and
-        // read them from end to end, where each page only looks up rows by keys that have an index.
-        let settings = format!(
-            "SELECT set_config('search_path', '{schema},public', false), set_config('synchronous_commit', 'off', false),
-                    set_config('enable_seqscan', 'off', false), set_config('enable_hashjoin', 'off', false),
-                    set_config('enable_mergejoin', 'off', false)"
-        );
-        sqlx::query(AssertSqlSafe(settings))
-            .execute(&mut connection)
-            .await?;
-        Ok(Self {
+        let mut replay = Self {
             pool: pool.clone(),
             vault: vault.clone(),
             stop,
-            connection,
+            lanes: Vec::new(),
             schema,
-            projections,
             pages: PAGE,
             only,
             since_compared: HashSet::new(),
-        })
+        };
+        let of = replay.copy().await?.lanes.len();
+        for number in (0..).take(of) {
+            let share = Share { number, of };
+            let lane = Lane::open(pool, share, schema, projections.clone());
+            replay.lanes.push(lane.await?);
+        }
+        Ok(replay)
     }
 
     /// Has it read pages of another size.
@@ -159,8 +180,8 @@ impl Replay {
     ///
     /// # Errors
     /// When the database fails, or somebody has dropped the copy.
-    pub async fn copy(&mut self) -> Result<Copied> {
-        let copy = copies::find(&mut self.connection, self.schema).await?;
+    pub async fn copy(&self) -> Result<Copied> {
+        let copy = copies::find(&mut *self.pool.acquire().await?, self.schema).await?;
         copy.context("the copy was dropped by another command; begin again")
     }
 
@@ -184,8 +205,8 @@ impl Replay {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn ahead(&mut self) -> Result<u64> {
-        let at = self.copy().await?.at;
+    pub async fn ahead(&self) -> Result<u64> {
+        let at = self.copy().await?.at();
         let last: i64 = sqlx::query_scalar("SELECT coalesce(max(position), 0) FROM events WHERE xid = (SELECT max(xid) FROM events)")
             .fetch_one(&self.pool)
             .await?;
@@ -196,79 +217,90 @@ impl Replay {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn add_indexes(&mut self) -> Result<()> {
+    pub async fn add_indexes(&self) -> Result<()> {
         let copy = self.copy().await?;
-        Ok(copies::add_indexes(&mut self.connection, &copy).await?)
+        Ok(copies::add_indexes(&self.pool, &copy).await?)
     }
 
     /// Takes the events up to a checkpoint in; returns how many there were.
     async fn fill_until(&mut self, until: Checkpoint, tell: Tell<'_>) -> Result<u64> {
         let mut taken = 0;
         loop {
-            let at = self.copy().await?.at;
-            if at >= until {
+            let before = self.copy().await?.lanes;
+            let Some((behind, until)) = stretch(&before, until) else {
                 return Ok(taken);
+            };
+            let (read, again) = self.fill_stretch(&before, behind, until, tell).await?;
+            taken += read;
+            if self.stop.is_cancelled() {
+                return Err(Stopped.into());
             }
-            let (send, mut pages) = mpsc::channel(1);
-            let (pool, vault) = (self.pool.clone(), self.vault.clone());
-            let (only, pages_of) = (self.only, self.pages);
-            let read =
-                async move { read_log(&pool, &vault, only, at, until, pages_of, send).await };
-            let reader = tokio::spawn(read);
-            let mut reread = false;
-            while let Some(page) = pages.recv().await {
-                if self.stop.is_cancelled() {
-                    return Err(Stopped.into());
-                }
-                if !self.take(&page).await? {
-                    reread = true;
-                    break;
-                }
-                let events = u64::try_from(page.read).unwrap_or(u64::MAX);
-                taken += events;
-                tell(events);
-            }
-            drop(pages);
-            let read: Result<(), ReadError> = reader.await?;
-            read?;
-            if !reread && self.copy().await?.at == at {
+            if !again && self.copy().await?.lanes == before {
                 // The last event up to there is of somebody else.
                 return Ok(taken);
             }
         }
     }
 
+    /// Has those lanes that are at a checkpoint take in what comes after it, up to another. Returns how many
+    /// events were read, and whether some are to be read again, as a user was erased meanwhile. When the
+    /// command is to stop, what is under way is finished.
+    async fn fill_stretch(
+        &mut self,
+        at: &[Checkpoint],
+        after: Checkpoint,
+        until: Checkpoint,
+        tell: Tell<'_>,
+    ) -> Result<(u64, bool)> {
+        let (send, mut pages) = mpsc::channel(1);
+        let (pool, vault, only) = (self.pool.clone(), self.vault.clone(), self.only);
+        let bounds = self.pages;
+        let reader =
+            tokio::spawn(
+                async move { read_log(&pool, &vault, only, after, until, bounds, send).await },
+            );
+        let (mut queues, mut lanes) = (Vec::new(), Vec::new());
+        let all = self.lanes.iter_mut().zip(at);
+        for (lane, _) in all.filter(|(_, at)| **at == after) {
+            let (send, pages) = mpsc::channel(QUEUED);
+            queues.push(send);
+            lanes.push(lane.take_all(pages));
+        }
+        let (stop, since_compared) = (&self.stop, &mut self.since_compared);
+        let deal_out = async move {
+            let mut dealt = 0;
+            'pages: while let Some(page) = pages.recv().await {
+                if stop.is_cancelled() {
+                    break;
+                }
+                let events = u64::try_from(page.read).unwrap_or(u64::MAX);
+                since_compared.extend(&page.users);
+                let page = Arc::new(page);
+                for lane in &queues {
+                    if lane.send(page.clone()).await.is_err() {
+                        break 'pages;
+                    }
+                }
+                dealt += events;
+                tell(events);
+            }
+            Ok::<u64, sqlx::Error>(dealt)
+        };
+        let (dealt, whole) = tokio::try_join!(deal_out, try_join_all(lanes))?;
+        let read: Result<(), ReadError> = reader.await?;
+        read?;
+        Ok((dealt, whole.contains(&false)))
+    }
+
     /// Makes sure that the copy has read no further than the read models in use: these would be given what
     /// it has a second time. It may have been begun before they were.
-    async fn not_beyond(&mut self, live: Checkpoint) -> Result<()> {
-        if self.copy().await?.at > live {
+    async fn not_beyond(&self, live: Checkpoint) -> Result<()> {
+        if self.copy().await?.lanes.iter().any(|at| *at > live) {
             bail!(
                 "what an interrupted replay has built is ahead of the read models in use, which are being built anew;                  wait until lag_events in /health is 0, or begin anew: add --restart"
             );
         }
         Ok(())
-    }
-
-    /// Takes a page in; `false` when it has to be read again, as a user was erased meanwhile.
-    async fn take(&mut self, page: &Page) -> Result<bool> {
-        match self.try_take(page, false).await {
-            Err(error) if is(&error, UNIQUE_VIOLATION) => Ok(self.try_take(page, true).await?),
-            taken => Ok(taken?),
-        }
-    }
-
-    async fn try_take(&mut self, page: &Page, doubtful: bool) -> Result<bool, sqlx::Error> {
-        let mut transaction = self.connection.begin().await?;
-        let at = copies::take_checkpoint(&mut transaction, self.schema).await?;
-        if at != Some(page.after) || !hold_keys(&mut transaction, page).await? {
-            return Ok(false);
-        }
-        let (projections, manner) = (&self.projections, Manner::Replay);
-        projections::project(&mut transaction, page, projections, manner, doubtful).await?;
-        copies::move_checkpoint(&mut transaction, self.schema, page.next).await?;
-        transaction.commit().await?;
-        self.since_compared.extend(&page.users);
-        Ok(true)
     }
 
     /// Compares the copy with the read models in use, both as they were at one place in the log. `None`
@@ -385,7 +417,7 @@ impl Replay {
             differing.retain(|compared| compared.differences > 0);
         } else if self.only.is_none() {
             let beginning = Checkpoint::default();
-            move_checkpoint(transaction, READ_MODELS, beginning, copy.at).await?;
+            move_checkpoint(transaction, READ_MODELS, beginning, copy.at()).await?;
         }
         let tables = tables(wanted);
         match self.only {
@@ -396,6 +428,86 @@ impl Replay {
         cancellation::ask(&mut **transaction, Asked::Loaded(self.only)).await?;
         Ok(differing)
     }
+}
+
+impl Share {
+    fn takes(self, user: UserId) -> bool {
+        let lane = usize::from(user.0.as_bytes()[15]) % self.of.max(1);
+        usize::try_from(self.number) == Ok(lane)
+    }
+}
+
+impl Lane {
+    async fn open(
+        pool: &PgPool,
+        share: Share,
+        schema: &'static str,
+        projections: Vec<Projection>,
+    ) -> Result<Self, sqlx::Error> {
+        let mut connection = PgConnection::connect_with(&pool.connect_options()).await?;
+        // While a copy grows there are no statistics of it: PostgreSQL would take its tables for empty and
+        // read them from end to end, where each page only looks up rows by keys that have an index.
+        let settings = format!(
+            "SELECT set_config('search_path', '{schema},public', false), set_config('synchronous_commit', 'off', false),
+                    set_config('enable_seqscan', 'off', false), set_config('enable_hashjoin', 'off', false),
+                    set_config('enable_mergejoin', 'off', false)"
+        );
+        sqlx::query(AssertSqlSafe(settings))
+            .execute(&mut connection)
+            .await?;
+        Ok(Self {
+            share,
+            connection,
+            schema,
+            projections,
+        })
+    }
+
+    /// Takes its parts of pages in until there are no more, or one has to be read again: then `false`.
+    async fn take_all(
+        &mut self,
+        mut pages: mpsc::Receiver<Arc<Page>>,
+    ) -> Result<bool, sqlx::Error> {
+        while let Some(page) = pages.recv().await {
+            if !self.take(&page).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Takes a page in; `false` when it has to be read again, as a user was erased meanwhile.
+    async fn take(&mut self, page: &Page) -> Result<bool, sqlx::Error> {
+        match self.try_take(page, false).await {
+            Err(error) if is(&error, UNIQUE_VIOLATION) => self.try_take(page, true).await,
+            taken => taken,
+        }
+    }
+
+    async fn try_take(&mut self, page: &Page, doubtful: bool) -> Result<bool, sqlx::Error> {
+        let share = self.share;
+        let mut transaction = self.connection.begin().await?;
+        let at = copies::take_checkpoint(&mut transaction, self.schema, share.number).await?;
+        let takes = |user| share.takes(user);
+        if at != Some(page.after) || !hold_keys(&mut transaction, page, takes).await? {
+            return Ok(false);
+        }
+        let events: Vec<&Recorded> = page.events.iter().filter(|e| takes(e.user)).collect();
+        let (projections, manner) = (&self.projections, Manner::Replay);
+        projections::project(&mut transaction, &events, projections, manner, doubtful).await?;
+        copies::move_checkpoint(&mut transaction, self.schema, share.number, page.next).await?;
+        transaction.commit().await?;
+        Ok(true)
+    }
+}
+
+/// What is to be read next of the log up to a checkpoint, and by whom: those lanes that are furthest behind
+/// take it in, up to where the next one is. `None` when all are there. They differ after an interruption.
+fn stretch(lanes: &[Checkpoint], until: Checkpoint) -> Option<(Checkpoint, Checkpoint)> {
+    let behind = *lanes.iter().min()?;
+    let next = lanes.iter().filter(|at| **at > behind).min();
+    let until = next.map_or(until, |next| until.min(*next));
+    (behind < until).then_some((behind, until))
 }
 
 /// Switches back to the read models that were in use before: brings them up to date, and puts them in

@@ -7,6 +7,7 @@
 use std::collections::{HashMap, HashSet};
 
 use companion_domain::events::Recorded;
+use companion_domain::ids::UserId;
 use sqlx::{AssertSqlSafe, PgConnection, PgExecutor};
 use uuid::Uuid;
 
@@ -206,15 +207,23 @@ pub async fn read_page(
     Ok(Page { full, ..page })
 }
 
-/// Holds the keys of a page's users until the transaction has ended, so that none of them can be erased
-/// meanwhile. `false` when one of them has another key by now, or none: then the page has to be read
-/// again.
+/// Holds the keys of some of a page's users until the transaction has ended, so that none of them can be
+/// erased meanwhile. `false` when one of them has another key by now, or none: then the page has to be
+/// read again.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn hold_keys(connection: &mut PgConnection, page: &Page) -> Result<bool, sqlx::Error> {
-    let held = select_keys(connection, page.users.clone(), "FOR KEY SHARE").await?;
-    Ok(held == page.keys)
+pub async fn hold_keys(
+    connection: &mut PgConnection,
+    page: &Page,
+    whose: impl Fn(UserId) -> bool,
+) -> Result<bool, sqlx::Error> {
+    let users = page.users.iter().copied();
+    let users: Vec<Uuid> = users.filter(|user| whose(UserId(*user))).collect();
+    let held = select_keys(connection, users.clone(), "FOR KEY SHARE").await?;
+    Ok(users
+        .iter()
+        .all(|user| held.get(user) == page.keys.get(user)))
 }
 
 /// The last event that a subscription may read now, as no event can appear before it any more.

@@ -2,9 +2,10 @@
 //! and what a check builds to compare with. Each lies in a schema of its own, with tables made like
 //! those in use.
 
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 
-use super::PROJECTIONS;
+use super::rows::Message;
+use super::{PROJECTIONS, Row};
 use crate::database;
 use crate::subscription::Checkpoint;
 use companion_domain::ids::UserId;
@@ -31,10 +32,17 @@ pub struct Copied {
     pub tables: Vec<String>,
     /// The names of the projections for which it was made.
     pub projections: Vec<String>,
-    /// How far it has read the log.
-    pub at: Checkpoint,
+    /// How far each of its lanes has read the log: each takes in the events of some of the users.
+    pub lanes: Vec<Checkpoint>,
     /// Whether this version of the software makes such tables, and such rows in them.
     pub fits: bool,
+}
+
+impl Copied {
+    /// How far it has read the log for all users.
+    pub fn at(&self) -> Checkpoint {
+        self.lanes.iter().min().copied().unwrap_or_default()
+    }
 }
 
 /// Names what makes copies: the migrations, and the version of the projections.
@@ -87,23 +95,29 @@ pub async fn find(
     connection: &mut PgConnection,
     schema: &str,
 ) -> Result<Option<Copied>, sqlx::Error> {
-    type Row = (String, Vec<String>, Vec<String>, i64, i64, String);
-    let row: Option<Row> = sqlx::query_as(
-        "SELECT schema, tables, projections, xid::text::bigint, position, made_by
-         FROM read_model_copies WHERE schema = $1",
+    type Made = (String, Vec<String>, Vec<String>, String);
+    let row: Option<Made> = sqlx::query_as(
+        "SELECT schema, tables, projections, made_by FROM read_model_copies WHERE schema = $1",
     )
     .bind(schema)
-    .fetch_optional(connection)
+    .fetch_optional(&mut *connection)
     .await?;
-    Ok(row.map(
-        |(schema, tables, projections, xid, position, made_by)| Copied {
-            schema,
-            tables,
-            projections,
-            at: Checkpoint { xid, position },
-            fits: made_by == self::made_by(),
-        },
-    ))
+    let Some((schema, tables, projections, made_by)) = row else {
+        return Ok(None);
+    };
+    let lanes = sqlx::query_as(
+        "SELECT xid::text::bigint AS xid, position FROM read_model_copy_lanes WHERE schema = $1 ORDER BY lane",
+    )
+    .bind(&schema)
+    .fetch_all(connection)
+    .await?;
+    Ok(Some(Copied {
+        schema,
+        tables,
+        projections,
+        lanes,
+        fits: made_by == self::made_by(),
+    }))
 }
 
 /// Makes an empty copy of some tables, in the place of what is in that schema. Indexes that nothing
@@ -116,8 +130,9 @@ pub async fn make(
     schema: &str,
     projections: &[&str],
     tables: &[&str],
+    lanes: usize,
 ) -> Result<(), sqlx::Error> {
-    let mut transaction = sqlx::Connection::begin(connection).await?;
+    let mut transaction = connection.begin().await?;
     drop_copy(&mut transaction, schema).await?;
     run(&mut transaction, format!("CREATE SCHEMA {schema}")).await?;
     for table in tables {
@@ -151,24 +166,48 @@ pub async fn make(
     .bind(made_by())
     .execute(&mut *transaction)
     .await?;
+    sqlx::query(
+        "INSERT INTO read_model_copy_lanes (schema, lane) SELECT $1, generate_series(0, $2 - 1)",
+    )
+    .bind(schema)
+    .bind(i16::try_from(lanes).unwrap_or(i16::MAX))
+    .execute(&mut *transaction)
+    .await?;
     transaction.commit().await
 }
 
 /// Adds the indexes that a copy still lacks, without holding back anything else meanwhile, and has its
-/// tables looked over by the planner.
+/// tables looked over by the planner. Those of messages, about as much work as all others, at the same
+/// time as these.
 ///
 /// # Errors
 /// When the database fails; then it can be called again.
-pub async fn add_indexes(connection: &mut PgConnection, copy: &Copied) -> Result<(), sqlx::Error> {
-    let schema = &copy.schema;
-    for table in &copy.tables {
-        for index in missing_indexes(connection, schema, table).await? {
+pub async fn add_indexes(pool: &PgPool, copy: &Copied) -> Result<(), sqlx::Error> {
+    let is_large = |table: &&String| *table == Message::TABLE;
+    let (large, others): (Vec<&String>, Vec<&String>) = copy.tables.iter().partition(is_large);
+    tokio::try_join!(
+        add_missing(pool, &copy.schema, large),
+        add_missing(pool, &copy.schema, others)
+    )?;
+    Ok(())
+}
+
+async fn add_missing(pool: &PgPool, schema: &str, tables: Vec<&String>) -> Result<(), sqlx::Error> {
+    let mut connection = pool.acquire().await?;
+    for table in tables {
+        for index in missing_indexes(&mut connection, schema, table).await? {
             // One that an interrupted attempt left behind is of no use.
             let (name, create) = (&index.name, index.create(schema, "CONCURRENTLY"));
-            run(connection, format!("DROP INDEX IF EXISTS {schema}.{name}")).await?;
-            run(connection, create).await?;
+            let drop = format!("DROP INDEX IF EXISTS {schema}.{name}");
+            run(&mut connection, drop).await?;
+            run(&mut connection, create).await?;
         }
-        run(connection, format!("ANALYZE {schema}.{table}")).await?;
+        // Rows are looked up by keys: of the planner's figures a rough idea is enough.
+        let mut transaction = connection.begin().await?;
+        let rough = "SET LOCAL default_statistics_target = 10".to_owned();
+        run(&mut transaction, rough).await?;
+        run(&mut transaction, format!("ANALYZE {schema}.{table}")).await?;
+        transaction.commit().await?;
     }
     Ok(())
 }
@@ -183,11 +222,12 @@ struct Index {
 
 impl Index {
     /// Whether it can be made when the table is full, which is quicker. Those by which rows are found
-    /// while a copy is being filled can't.
+    /// while a copy is being filled can't, nor need one that has hardly any rows.
     fn can_wait(&self) -> bool {
         let is_by_content = self.name.ends_with("_by_content");
-        !self.unique
-            && (is_by_content || ["conversations", "messages"].contains(&self.table.as_str()))
+        let has_few = self.name == "messages_running";
+        let is_unused = ["conversations", "messages"].contains(&self.table.as_str());
+        !self.unique && !has_few && (is_by_content || is_unused)
     }
 
     /// Makes the same one on the copy of its table.
@@ -245,35 +285,41 @@ pub async fn drop_copy(connection: &mut PgConnection, schema: &str) -> Result<()
     Ok(())
 }
 
-/// How far a copy is, taken for the length of the transaction; `None` when it is not there any more.
+/// How far a lane of a copy is, taken for the length of the transaction; `None` when the copy is not there
+/// any more.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn take_checkpoint(
     connection: &mut PgConnection,
     schema: &str,
+    lane: i16,
 ) -> Result<Option<Checkpoint>, sqlx::Error> {
     sqlx::query_as(
-        "SELECT xid::text::bigint AS xid, position FROM read_model_copies WHERE schema = $1 FOR UPDATE",
+        "SELECT xid::text::bigint AS xid, position FROM read_model_copy_lanes
+         WHERE schema = $1 AND lane = $2 FOR UPDATE",
     )
     .bind(schema)
+    .bind(lane)
     .fetch_optional(connection)
     .await
 }
 
-/// Notes how far a copy is, in the transaction that brought it there.
+/// Notes how far a lane of a copy is, in the transaction that brought it there.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn move_checkpoint(
     connection: &mut PgConnection,
     schema: &str,
+    lane: i16,
     to: Checkpoint,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "UPDATE read_model_copies SET xid = $2::text::xid8, position = $3 WHERE schema = $1",
+        "UPDATE read_model_copy_lanes SET xid = $3::text::xid8, position = $4 WHERE schema = $1 AND lane = $2",
     )
     .bind(schema)
+    .bind(lane)
     .bind(to.xid.to_string())
     .bind(to.position)
     .execute(connection)
@@ -304,7 +350,7 @@ pub async fn switch(
         format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", tables.join(", ")),
     )
     .await?;
-    carry_ahead(to, &copy.schema, copy.at, switched).await?;
+    carry_ahead(to, &copy.schema, copy.at(), switched).await?;
     let from = &copy.schema;
     run(to, format!("ALTER SCHEMA {from} RENAME TO {INCOMING}")).await?;
     run(to, format!("DROP SCHEMA IF EXISTS {FORMER} CASCADE")).await?;
@@ -353,7 +399,7 @@ pub async fn replace(
     switched: &[&str],
     user: UserId,
 ) -> Result<(), sqlx::Error> {
-    carry_ahead(&mut *connection, &copy.schema, copy.at, switched).await?;
+    carry_ahead(&mut *connection, &copy.schema, copy.at(), switched).await?;
     for table in switched {
         let from = &copy.schema;
         for sql in [

@@ -274,14 +274,15 @@ fn names(columns: &[(&'static str, &'static str)]) -> Vec<&'static str> {
     columns.iter().map(|(name, _)| *name).collect()
 }
 
-/// Inserts rows that are bound by columns.
+/// Inserts rows that are bound by columns. The arrays go by in step, row by row; as a table in a `FROM`
+/// each would first be written out whole.
 fn insert<R: Row>() -> String {
     let arrays: Vec<String> = (1..)
         .zip(R::COLUMNS)
-        .map(|(n, (_, sql))| format!("${n}::{sql}[]"))
+        .map(|(n, (_, sql))| format!("unnest(${n}::{sql}[])"))
         .collect();
     format!(
-        "INSERT INTO {} ({}) SELECT * FROM unnest({})",
+        "INSERT INTO {} ({}) SELECT {}",
         R::TABLE,
         columns::<R>(),
         arrays.join(", "),
