@@ -81,21 +81,19 @@ async fn perform(operator: &Operator, options: &Options) -> Result<ExitCode> {
             .print(&result, || format!("{name} ({dimension}) is live already"))?;
         if options.follow && !options.manner.dry_run {
             let directory = directory(operator, options, &name, dimension)?;
-            let embedder = Embedder::load_from(&directory, dimension).await?;
+            let embedder = Embedder::load_from(&directory, dimension, 1).await?;
             follow(operator, live, &embedder).await?;
         }
         return Ok(ExitCode::SUCCESS);
     }
     let directory = directory(operator, options, &name, dimension)?;
-    let embedder = Embedder::load_from(&directory, dimension).await?;
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let embedder = Embedder::load_from(&directory, dimension, threads).await?;
     let known = models
         .iter()
         .find(|model| model.model == name && model.dimension() == dimension);
     if options.manner.dry_run {
-        let left = match known {
-            Some(model) => filling::left(&operator.pool, live, model).await?,
-            None => filling::all(&operator.pool, live).await?,
-        };
+        let left = filling::left(&operator.pool, known).await?;
         let result =
             json!({ "model": name, "dimension": dimension, "dry_run": true, "left": left });
         options.manner.print(&result, || {
@@ -133,7 +131,7 @@ async fn change(
     options: &Options,
 ) -> Result<ExitCode> {
     let (pool, stop, begun) = (&operator.pool, &operator.stop, Instant::now());
-    let left = filling::left(pool, live, model).await?;
+    let left = filling::left(pool, Some(model)).await?;
     let mut progress = Progress::new("vectors", left.unsigned_abs());
     let mut made = 0;
     loop {

@@ -82,20 +82,26 @@ impl Embedder {
     /// # Errors
     /// [`EmbedError`] that says what is missing or wrong.
     pub async fn load(config: &Config) -> Result<Self, EmbedError> {
-        Self::load_from(&config.embedding_model_dir, config.embedding_dimension).await
+        let (directory, dimension) = (&config.embedding_model_dir, config.embedding_dimension);
+        Self::load_from(directory, dimension, 1).await
     }
 
-    /// Loads the model that lies in a folder and makes vectors of this length.
+    /// Loads the model that lies in a folder and makes vectors of this length. So many threads share the
+    /// work on a batch; one thread leaves the others to whoever else is served.
     ///
     /// # Errors
     /// [`EmbedError`] that says what is missing or wrong.
-    pub async fn load_from(directory: &Path, dimension: usize) -> Result<Self, EmbedError> {
+    pub async fn load_from(
+        directory: &Path,
+        dimension: usize,
+        threads: usize,
+    ) -> Result<Self, EmbedError> {
         let (requests, receiver) = mpsc::channel(QUEUE);
         let (loaded, ready) = oneshot::channel();
         let directory = directory.to_owned();
         std::thread::Builder::new()
             .name("embedder".to_owned())
-            .spawn(move || match load(&directory, dimension) {
+            .spawn(move || match load(&directory, dimension, threads) {
                 Ok(model) => {
                     if loaded.send(Ok(())).is_ok() {
                         serve(model, receiver);
@@ -154,7 +160,7 @@ pub fn content_hash(text: &str) -> Vec<u8> {
         .collect()
 }
 
-fn load(directory: &Path, dimension: usize) -> Result<TextEmbedding, EmbedError> {
+fn load(directory: &Path, dimension: usize, threads: usize) -> Result<TextEmbedding, EmbedError> {
     let runtime = parts::onnxruntime();
     if !runtime.is_file() {
         // The library would panic.
@@ -187,7 +193,7 @@ fn load(directory: &Path, dimension: usize) -> Result<TextEmbedding, EmbedError>
         UserDefinedEmbeddingModel::new(read("model.onnx")?, files).with_pooling(Pooling::Mean);
     let options = InitOptionsUserDefined::new()
         .with_max_length(MAX_TOKENS)
-        .with_intra_threads(1);
+        .with_intra_threads(threads);
     let mut model = TextEmbedding::try_new_from_user_defined(model, options)
         .map_err(|error| EmbedError::Load(error.to_string()))?;
     let probe = model

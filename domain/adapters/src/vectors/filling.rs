@@ -13,7 +13,7 @@ use crate::embedder::{Embedder, Vector};
 use crate::subscription::{self, Checkpoint, READ_MODELS};
 
 /// Texts that are embedded and kept at once.
-const TOGETHER: usize = 64;
+const TOGETHER: usize = 128;
 /// Hashes that are looked up at once.
 const HASHES: i64 = 4_096;
 
@@ -37,30 +37,24 @@ pub struct Round {
     pub stopped: bool,
 }
 
-/// How many texts have a vector of one model and none of another: about how much there is to do.
+/// How many texts of all users have no vector of a model, or how many there are: how much there is to do.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn left(
-    pool: &PgPool,
-    from: &EmbeddingModel,
-    to: &EmbeddingModel,
-) -> Result<i64, sqlx::Error> {
+pub async fn left(pool: &PgPool, model: Option<&EmbeddingModel>) -> Result<i64, sqlx::Error> {
+    let lacking = model.map(|model| {
+        let table = model.table();
+        format!(
+            "WHERE NOT EXISTS (SELECT FROM {table} v WHERE v.user_id = t.user_id AND v.content_hash = t.content_hash)"
+        )
+    });
     let sql = format!(
-        "SELECT count(*) FROM {} f WHERE NOT EXISTS (
-             SELECT FROM {} t WHERE t.user_id = f.user_id AND t.content_hash = f.content_hash)",
-        from.table(),
-        to.table()
+        "SELECT count(*) FROM (
+             SELECT user_id, content_hash FROM messages WHERE searchable AND content_hash IS NOT NULL AND content <> ''
+             UNION SELECT user_id, content_hash FROM memories
+             UNION SELECT user_id, content_hash FROM past_memories) AS t {}",
+        lacking.unwrap_or_default()
     );
-    sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(pool).await
-}
-
-/// How many texts have a vector of a model.
-///
-/// # Errors
-/// When the database fails.
-pub async fn all(pool: &PgPool, model: &EmbeddingModel) -> Result<i64, sqlx::Error> {
-    let sql = format!("SELECT count(*) FROM {}", model.table());
     sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(pool).await
 }
 
@@ -93,8 +87,10 @@ pub async fn catch_up(
                     return Ok(round);
                 }
                 // Another process may have made some of them meanwhile, or the user may have forgotten them.
-                let (hashes, texts): (Vec<_>, Vec<_>) =
-                    texts(pool, model, user, some).await?.into_iter().unzip();
+                let mut lacking = texts(pool, model, user, some).await?;
+                // Those that are embedded in one go are all as much work as the longest.
+                lacking.sort_unstable_by_key(|(_, text)| text.len());
+                let (hashes, texts): (Vec<_>, Vec<_>) = lacking.into_iter().unzip();
                 let count = texts.len() as u64;
                 let vectors = embedder.embed(texts).await?;
                 keep(pool, model, user, &hashes, &vectors).await?;
