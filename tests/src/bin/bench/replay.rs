@@ -28,14 +28,18 @@ pub(crate) async fn generate(url: &str, events: u64) {
     let config = Config::from_variables(Default::default()).unwrap();
     let secret = Secret::new(url);
     database::migrate(&secret, &config).await.unwrap();
-    let key = std::env::var("COMPANION_MASTER_KEY").unwrap_or_else(|_| MASTER_KEY.to_owned());
-    let vault = Vault::new(&Secret::new(key)).unwrap();
+    let vault = Vault::new(&Secret::new(master_key())).unwrap();
     let pool = database::connect(&secret, 4, false).await.unwrap();
     let begun = Instant::now();
     make(&pool, &vault, events, |_| {}).await;
     let took = begun.elapsed().as_secs_f64();
     println!("a log of {events} events, made in {took:.1} s");
     pool.close().await;
+}
+
+/// The key that the log is sealed with: the one that is set, or that of the tests.
+fn master_key() -> String {
+    std::env::var("COMPANION_MASTER_KEY").unwrap_or_else(|_| MASTER_KEY.to_owned())
 }
 
 pub(crate) async fn run(service: &Service, events: u64) {
@@ -85,7 +89,7 @@ async fn replay(url: &str, events: u64, in_use: bool) -> (f64, f64) {
     let mut child = Command::new(binary("companion"))
         .args(["replay", "all", "--json"])
         .env("POSTGRES_URL", url)
-        .env("COMPANION_MASTER_KEY", MASTER_KEY)
+        .env("COMPANION_MASTER_KEY", master_key())
         .stdout(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
