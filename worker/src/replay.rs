@@ -24,10 +24,11 @@ use companion_adapters::subscription::{
 use companion_adapters::vault::Vault;
 use companion_domain::events::Recorded;
 use companion_domain::ids::UserId;
-use futures_util::future::try_join_all;
+use futures_util::future::join_all;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Postgres, Transaction};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use crate::projections::{self, Projection, SEARCH};
@@ -259,12 +260,15 @@ impl Replay {
             tokio::spawn(
                 async move { read_log(&pool, &vault, only, after, until, bounds, send).await },
             );
-        let (mut queues, mut lanes) = (Vec::new(), Vec::new());
-        let all = self.lanes.iter_mut().zip(at);
-        for (lane, _) in all.filter(|(_, at)| **at == after) {
-            let (send, pages) = mpsc::channel(QUEUED);
-            queues.push(send);
-            lanes.push(lane.take_all(pages));
+        let (mut queues, mut working, mut ahead) = (Vec::new(), Vec::new(), Vec::new());
+        for (lane, at) in std::mem::take(&mut self.lanes).into_iter().zip(at) {
+            if *at == after {
+                let (send, pages) = mpsc::channel(QUEUED);
+                queues.push(send);
+                working.push(AbortOnDropHandle::new(tokio::spawn(lane.take_all(pages))));
+            } else {
+                ahead.push(lane);
+            }
         }
         let (stop, since_compared) = (&self.stop, &mut self.since_compared);
         let deal_out = async move {
@@ -284,9 +288,18 @@ impl Replay {
                 dealt += events;
                 tell(events);
             }
-            Ok::<u64, sqlx::Error>(dealt)
+            dealt
         };
-        let (dealt, whole) = tokio::try_join!(deal_out, try_join_all(lanes))?;
+        let (dealt, ended) = tokio::join!(deal_out, join_all(working));
+        let mut outcomes = Vec::new();
+        self.lanes = ahead;
+        for ended in ended {
+            let (lane, outcome) = ended?;
+            self.lanes.push(lane);
+            outcomes.push(outcome);
+        }
+        self.lanes.sort_unstable_by_key(|lane| lane.share.number);
+        let whole: Vec<bool> = outcomes.into_iter().collect::<Result<_, _>>()?;
         let read: Result<(), ReadError> = reader.await?;
         read?;
         Ok((dealt, whole.contains(&false)))
@@ -297,7 +310,7 @@ impl Replay {
     async fn not_beyond(&self, live: Checkpoint) -> Result<()> {
         if self.copy().await?.lanes.iter().any(|at| *at > live) {
             bail!(
-                "what an interrupted replay has built is ahead of the read models in use, which are being built anew;                  wait until lag_events in /health is 0, or begin anew: add --restart"
+                "what an interrupted replay has built is ahead of the read models in use, which are being built anew; wait until lag_events in /health is 0, or begin anew: add --restart"
             );
         }
         Ok(())
@@ -465,15 +478,16 @@ impl Lane {
 
     /// Takes its parts of pages in until there are no more, or one has to be read again: then `false`.
     async fn take_all(
-        &mut self,
+        mut self,
         mut pages: mpsc::Receiver<Arc<Page>>,
-    ) -> Result<bool, sqlx::Error> {
+    ) -> (Self, Result<bool, sqlx::Error>) {
         while let Some(page) = pages.recv().await {
-            if !self.take(&page).await? {
-                return Ok(false);
+            match self.take(&page).await {
+                Ok(true) => {}
+                ended => return (self, ended),
             }
         }
-        Ok(true)
+        (self, Ok(true))
     }
 
     /// Takes a page in; `false` when it has to be read again, as a user was erased meanwhile.

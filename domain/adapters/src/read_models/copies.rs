@@ -224,10 +224,11 @@ impl Index {
     /// Whether it can be made when the table is full, which is quicker. Those by which rows are found
     /// while a copy is being filled can't, nor need one that has hardly any rows.
     fn can_wait(&self) -> bool {
-        let is_by_content = self.name.ends_with("_by_content");
-        let has_few = self.name == "messages_running";
+        let for_searches = ["_by_content", "_by_form", "_by_search_version"];
+        let is_for_searches = for_searches.iter().any(|end| self.name.ends_with(end));
         let is_unused = ["conversations", "messages"].contains(&self.table.as_str());
-        !self.unique && !has_few && (is_by_content || is_unused)
+        let has_few = self.name == "messages_running";
+        !self.unique && !has_few && (is_for_searches || is_unused)
     }
 
     /// Makes the same one on the copy of its table.
