@@ -11,10 +11,18 @@ pub(crate) fn free_bytes(path: &Path) -> std::io::Result<u64> {
     Ok(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
+/// Whether no room is left for what could not be written.
+pub(crate) fn is_full(error: &std::io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded
+    )
+}
+
 /// Why something can't be written, and what to do.
 pub(crate) fn cannot_write(place: &Path, error: &std::io::Error) -> anyhow::Error {
     match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => full(place),
+        _ if is_full(error) => full(place),
         ErrorKind::ReadOnlyFilesystem => unwritable(place, "it is mounted read-only"),
         ErrorKind::PermissionDenied => unwritable(place, "permission denied"),
         _ => unwritable(place, &error.to_string()),

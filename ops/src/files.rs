@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, anyhow};
 use sha2::{Digest, Sha256};
 
+use crate::disk::is_full;
+
 /// What the name of a file ends in until it is whole.
 const UNFINISHED: &str = ".part";
 const BUFFER: usize = 1 << 18;
@@ -122,8 +124,7 @@ impl CannotWrite {
 
 /// Why a file can't be written, and what to do.
 pub(crate) fn cannot_write(path: &Path, error: &io::Error) -> anyhow::Error {
-    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
-    let full = matches!(error.kind(), StorageFull | QuotaExceeded);
+    let full = is_full(error);
     let reason = CannotWrite {
         path: path.to_owned(),
         reason: error.to_string(),
@@ -131,7 +132,7 @@ pub(crate) fn cannot_write(path: &Path, error: &io::Error) -> anyhow::Error {
             true => "free some room there",
             false => "make it writable or give another folder",
         },
-        disk: full || error.kind() == ReadOnlyFilesystem,
+        disk: full || error.kind() == io::ErrorKind::ReadOnlyFilesystem,
     };
     reason.into()
 }

@@ -132,8 +132,8 @@ pub(super) struct Scored {
 
 /// What is known of all slots before any is scored.
 struct Evidence {
-    /// As measured; 0 without a vector.
-    similarity: Vec<f32>,
+    /// `None` without a vector.
+    measured: Vec<Option<f32>>,
     /// As measured, or as expected without a vector.
     cosine: Vec<f32>,
     coverage: Vec<f32>,
@@ -162,7 +162,7 @@ pub(super) fn score(index: &Index, wanted: &Wanted<'_>) -> Vec<Scored> {
         scored.push(Scored {
             slot: number as u32,
             score: squashed(sum),
-            similarity: evidence.similarity[number],
+            similarity: evidence.measured[number].unwrap_or(0.0),
             importance_now,
         });
     }
@@ -189,7 +189,7 @@ pub(super) fn score(index: &Index, wanted: &Wanted<'_>) -> Vec<Scored> {
             scored.push(Scored {
                 slot: number as u32,
                 score: squashed(sum),
-                similarity: evidence.similarity[number],
+                similarity: evidence.measured[number].unwrap_or(0.0),
                 importance_now: 0.5,
             });
         }
@@ -269,10 +269,6 @@ fn evidence(
         coverage.iter_mut().for_each(|share| *share /= whole);
     }
 
-    let similarity = measured
-        .iter()
-        .map(|cosine| cosine.unwrap_or(0.0))
-        .collect();
     let cosine: Vec<f32> = measured
         .iter()
         .zip(&coverage)
@@ -291,7 +287,7 @@ fn evidence(
         .map(|(cosine, coverage)| cosine + BASE_COVERAGE * coverage)
         .collect();
     Evidence {
-        similarity,
+        measured,
         cosine,
         coverage,
         base,

@@ -7,6 +7,8 @@
 //! connection of its own: while one computes, the database writes for the other. Nothing here can call
 //! an LLM.
 
+mod lane;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,22 +17,21 @@ use anyhow::{Context, Result, bail};
 use companion_adapters::cancellation::{self, Asked};
 use companion_adapters::event_store::ReadError;
 use companion_adapters::log_reader::read_log;
-use companion_adapters::read_models::Manner;
 use companion_adapters::read_models::compare::{self, Comparison, Whose};
 use companion_adapters::read_models::copies::{self, Copied, LIVE};
 use companion_adapters::subscription::{
-    self, Bounds, Checkpoint, Page, READ_MODELS, hold_keys, horizon, move_checkpoint,
+    self, Bounds, Checkpoint, READ_MODELS, horizon, move_checkpoint,
 };
 use companion_adapters::vault::Vault;
-use companion_domain::events::Recorded;
 use companion_domain::ids::UserId;
 use futures_util::future::join_all;
-use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Postgres, Transaction};
+use sqlx::{Connection, PgConnection, PgPool, Postgres, Transaction};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
+use self::lane::{Lane, Share, stretch};
 use crate::projections::{self, Projection, SEARCH};
 
 /// A page: large enough that its statements are worth their while, small enough that its transaction,
@@ -51,9 +52,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 const KEPT_DAYS: i32 = 7;
 /// The lock of whoever builds or switches read models.
 const ALONE: i64 = 0x7265_706c;
-/// What PostgreSQL says when a lock is not to be had in time, and when a key is there already.
+/// What PostgreSQL says when a lock is not to be had in time.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
-const UNIQUE_VIOLATION: &str = "23505";
 
 /// A copy of the read models that is being built or brought up to date.
 pub struct Replay {
@@ -67,24 +67,6 @@ pub struct Replay {
     only: Option<UserId>,
     /// The users of whom events were taken in since the copy was last compared.
     since_compared: HashSet<Uuid>,
-}
-
-/// Which of the users a lane has.
-#[derive(Debug, Clone, Copy)]
-struct Share {
-    /// The lane, from 0.
-    number: i16,
-    /// How many lanes there are.
-    of: usize,
-}
-
-/// Takes in the events of some of the users, in order.
-struct Lane {
-    share: Share,
-    /// Its search path leads to the copy.
-    connection: PgConnection,
-    schema: &'static str,
-    projections: Vec<Projection>,
 }
 
 /// Told of how many events were taken in.
@@ -298,7 +280,7 @@ impl Replay {
             self.lanes.push(lane);
             outcomes.push(outcome);
         }
-        self.lanes.sort_unstable_by_key(|lane| lane.share.number);
+        self.lanes.sort_unstable_by_key(|lane| lane.number());
         let whole: Vec<bool> = outcomes.into_iter().collect::<Result<_, _>>()?;
         let read: Result<(), ReadError> = reader.await?;
         read?;
@@ -441,87 +423,6 @@ impl Replay {
         cancellation::ask(&mut **transaction, Asked::Loaded(self.only)).await?;
         Ok(differing)
     }
-}
-
-impl Share {
-    fn takes(self, user: UserId) -> bool {
-        let lane = usize::from(user.0.as_bytes()[15]) % self.of.max(1);
-        usize::try_from(self.number) == Ok(lane)
-    }
-}
-
-impl Lane {
-    async fn open(
-        pool: &PgPool,
-        share: Share,
-        schema: &'static str,
-        projections: Vec<Projection>,
-    ) -> Result<Self, sqlx::Error> {
-        let mut connection = PgConnection::connect_with(&pool.connect_options()).await?;
-        // While a copy grows there are no statistics of it: PostgreSQL would take its tables for empty and
-        // read them from end to end, where each page only looks up rows by keys that have an index.
-        let settings = format!(
-            "SELECT set_config('search_path', '{schema},public', false), set_config('synchronous_commit', 'off', false),
-                    set_config('enable_seqscan', 'off', false), set_config('enable_hashjoin', 'off', false),
-                    set_config('enable_mergejoin', 'off', false)"
-        );
-        sqlx::query(AssertSqlSafe(settings))
-            .execute(&mut connection)
-            .await?;
-        Ok(Self {
-            share,
-            connection,
-            schema,
-            projections,
-        })
-    }
-
-    /// Takes its parts of pages in until there are no more, or one has to be read again: then `false`.
-    async fn take_all(
-        mut self,
-        mut pages: mpsc::Receiver<Arc<Page>>,
-    ) -> (Self, Result<bool, sqlx::Error>) {
-        while let Some(page) = pages.recv().await {
-            match self.take(&page).await {
-                Ok(true) => {}
-                ended => return (self, ended),
-            }
-        }
-        (self, Ok(true))
-    }
-
-    /// Takes a page in; `false` when it has to be read again, as a user was erased meanwhile.
-    async fn take(&mut self, page: &Page) -> Result<bool, sqlx::Error> {
-        match self.try_take(page, false).await {
-            Err(error) if is(&error, UNIQUE_VIOLATION) => self.try_take(page, true).await,
-            taken => taken,
-        }
-    }
-
-    async fn try_take(&mut self, page: &Page, doubtful: bool) -> Result<bool, sqlx::Error> {
-        let share = self.share;
-        let mut transaction = self.connection.begin().await?;
-        let at = copies::take_checkpoint(&mut transaction, self.schema, share.number).await?;
-        let takes = |user| share.takes(user);
-        if at != Some(page.after) || !hold_keys(&mut transaction, page, takes).await? {
-            return Ok(false);
-        }
-        let events: Vec<&Recorded> = page.events.iter().filter(|e| takes(e.user)).collect();
-        let (projections, manner) = (&self.projections, Manner::Replay);
-        projections::project(&mut transaction, &events, projections, manner, doubtful).await?;
-        copies::move_checkpoint(&mut transaction, self.schema, share.number, page.next).await?;
-        transaction.commit().await?;
-        Ok(true)
-    }
-}
-
-/// What is to be read next of the log up to a checkpoint, and by whom: those lanes that are furthest behind
-/// take it in, up to where the next one is. `None` when all are there. They differ after an interruption.
-fn stretch(lanes: &[Checkpoint], until: Checkpoint) -> Option<(Checkpoint, Checkpoint)> {
-    let behind = *lanes.iter().min()?;
-    let next = lanes.iter().filter(|at| **at > behind).min();
-    let until = next.map_or(until, |next| until.min(*next));
-    (behind < until).then_some((behind, until))
 }
 
 /// Switches back to the read models that were in use before: brings them up to date, and puts them in
