@@ -1,7 +1,7 @@
 //! Every error of the API, as `application/problem+json` (RFC 9457): one place to learn them all.
 
-use companion_adapters::event_store::{AppendError, ReadError};
 use companion_adapters::llm::LlmFailure;
+use companion_adapters::log::event_store::{AppendError, ReadError};
 use companion_adapters::lost_replies::EndError;
 use companion_domain::prompt::TooLong;
 use poem::error::{MethodNotAllowedError, NotFoundError, ReadBodyError, ResponseError};

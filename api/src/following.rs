@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use companion_adapters::core::Core;
-use companion_adapters::event_store::ReadError;
+use companion_adapters::log::event_store::ReadError;
 use companion_adapters::messages::{self, ReplyRow};
 use companion_adapters::progress;
 use companion_adapters::reply_texts::ReplyTexts;

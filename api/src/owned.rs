@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use companion_adapters::core::Core;
-use companion_adapters::event_store::{AppendError, Expected};
+use companion_adapters::log::event_store::{AppendError, Expected};
 use companion_adapters::memories::{self, Memory};
 use companion_adapters::messages;
 use companion_domain::conversation::{Conversation, Refusal};

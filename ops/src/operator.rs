@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use companion_adapters::config::{Config, Secret};
-use companion_adapters::event_store::{AppendError, EventStore};
+use companion_adapters::log::event_store::{AppendError, EventStore};
 use companion_adapters::vault::Vault;
 use companion_adapters::{database, shutdown};
 use companion_domain::ids::{ExternalUserId, UserId};

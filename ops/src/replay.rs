@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 use clap::Args;
+use companion_adapters::log::subscription::Bounds;
 use companion_adapters::read_models::compare::Comparison;
 use companion_adapters::read_models::copies;
-use companion_adapters::subscription::Bounds;
 use companion_domain::ids::{ExternalUserId, UserId};
 use companion_worker::projections::{self, Projection};
 use companion_worker::replay::{self, Replay, Stopped};

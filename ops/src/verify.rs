@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Args;
-use companion_adapters::log_checks::{self, Problem};
+use companion_adapters::log::checks::{self, Problem};
 use companion_adapters::read_models::compare::Comparison;
 use companion_adapters::read_models::copies;
 use companion_domain::ids::ExternalUserId;
@@ -56,7 +56,7 @@ async fn perform(operator: &Operator, options: &Options) -> Result<bool> {
         Some(user) => Some(operator.known(user).await?),
         None => None,
     };
-    let checked = log_checks::run(pool, only);
+    let checked = checks::run(pool, only);
     let mut problems = operator.unless_stopped(NOTHING, checked).await??;
     replay::drop_copy(pool, copies::CHECK).await?;
     let all = &projections::ALL;
@@ -70,7 +70,7 @@ async fn perform(operator: &Operator, options: &Options) -> Result<bool> {
         Err(error) if error.is::<Stopped>() => return Err(kept(error, NOTHING)),
         Err(error) => {
             // What can't be read is named, each event; anything else is a failure of the check.
-            let unreadable = log_checks::unreadable(pool, vault, only, &operator.stop).await?;
+            let unreadable = checks::unreadable(pool, vault, only, &operator.stop).await?;
             if unreadable.is_empty() {
                 return Err(error);
             }

@@ -1,6 +1,6 @@
 //! A message, its reply, and what is kept of them.
 
-use companion_adapters::event_store::Expected;
+use companion_adapters::log::event_store::Expected;
 use companion_domain::events::{Event, Metadata, UserMessageReceived};
 use companion_domain::ids::{ConversationId, ExternalUserId, MessageId, ReplyId, StreamId};
 use companion_tests::app::{App, Chatted, follow, status_and_json, variables};

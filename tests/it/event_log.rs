@@ -6,8 +6,12 @@ use std::collections::{BTreeMap, HashSet};
 use companion_adapters::config::{Config, Secret};
 use companion_adapters::core::Core;
 use companion_adapters::database::connect;
-use companion_adapters::event_store::{AppendError, Appended, EventStore, Expected, Idempotency};
-use companion_adapters::subscription::{Checkpoint, move_checkpoint, read_page, take_checkpoint};
+use companion_adapters::log::event_store::{
+    AppendError, Appended, EventStore, Expected, Idempotency,
+};
+use companion_adapters::log::subscription::{
+    Checkpoint, move_checkpoint, read_page, take_checkpoint,
+};
 use companion_adapters::vault::{Binding, Vault};
 use companion_domain::events::{ConversationStarted, Event, Metadata, Recorded};
 use companion_domain::ids::{ConversationId, EventId, ExternalUserId, StreamId, UserId};

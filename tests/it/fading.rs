@@ -1,7 +1,7 @@
 //! Memories that lose their importance, fade, and come back.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use companion_adapters::event_store::Expected;
+use companion_adapters::log::event_store::Expected;
 use companion_domain::events::{Event, MemoriesRecalled, MemoryFaded, MemoryUse, Metadata};
 use companion_domain::ids::{ExternalUserId, MemoryId, StreamId, UserId};
 use companion_tests::app::App;

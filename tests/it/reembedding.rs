@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use companion_adapters::config::Config;
 use companion_adapters::core::Core;
+use companion_adapters::log::subscription::Checkpoint;
 use companion_adapters::parts;
 use companion_adapters::queue::{self, NewJob};
-use companion_adapters::subscription::Checkpoint;
 use companion_adapters::vectors::models;
 use companion_tests::app::{App, Variables, embedder, variables};
 use companion_tests::eventually::{eventually, within};

@@ -1,11 +1,11 @@
 //! `companion replay` and `companion verify`, run as an operator runs them, while the service runs.
 
 use companion_adapters::erasure::Eraser;
-use companion_adapters::event_store::Expected;
+use companion_adapters::log::event_store::Expected;
+use companion_adapters::log::subscription::Bounds;
 use companion_adapters::queue::{self, NewJob};
 use companion_adapters::read_models::TABLES;
 use companion_adapters::read_models::copies::{FORMER, ONE_USER, SHADOW};
-use companion_adapters::subscription::Bounds;
 use companion_domain::events::{ConversationStarted, Metadata};
 use companion_domain::ids::{ConversationId, ExternalUserId, StreamId, UserId};
 use companion_tests::app::App;

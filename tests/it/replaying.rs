@@ -3,12 +3,12 @@
 
 use companion_adapters::api_keys;
 use companion_adapters::erasure::Eraser;
-use companion_adapters::event_store::{Append, Expected};
-use companion_adapters::read_models::copies::{CHECK, LIVE, SHADOW};
-use companion_adapters::read_models::{Manner, TABLES};
-use companion_adapters::subscription::{
+use companion_adapters::log::event_store::{Append, Expected};
+use companion_adapters::log::subscription::{
     Bounds, READ_MODELS, move_checkpoint, read_page, take_checkpoint,
 };
+use companion_adapters::read_models::copies::{CHECK, LIVE, SHADOW};
+use companion_adapters::read_models::{Manner, TABLES};
 use companion_domain::conversation::Role;
 use companion_domain::events::{
     ConversationDeleted, ConversationRenamed, ConversationReset, ConversationStarted, Event,

@@ -1,6 +1,6 @@
 //! Steps that the tests of several files take.
 
-use companion_adapters::event_store::Expected;
+use companion_adapters::log::event_store::Expected;
 use companion_domain::events::{Metadata, UserMessageReceived};
 use companion_domain::ids::{ConversationId, ExternalUserId, MessageId, ReplyId, StreamId};
 use companion_tests::app::{App, status_and_json};

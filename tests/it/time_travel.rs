@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use companion_adapters::event_store::Expected;
+use companion_adapters::log::event_store::Expected;
 use companion_domain::events::{
     Event, MemoriesCleared, MemoryFaded, MemoryForgotten, MemoryRecorded, MemoryReinforced,
     MemoryRevised, MemorySuperseded, Metadata, Recorded,

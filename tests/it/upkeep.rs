@@ -2,7 +2,7 @@
 //! has faded.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use companion_adapters::event_store::Expected;
+use companion_adapters::log::event_store::Expected;
 use companion_domain::events::{Event, MemoryRecorded, Metadata};
 use companion_domain::ids::{
     ConversationId, ExternalUserId, MemoryId, MessageId, StreamId, UserId,

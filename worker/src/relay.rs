@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use companion_adapters::core::Core;
 use companion_adapters::embedder::content_hash;
+use companion_adapters::log::subscription::{Page, RELAY};
 use companion_adapters::queue::{self, EmbedJob, ExtractJob, NewJob, SummariseJob};
-use companion_adapters::subscription::{Page, RELAY};
 use companion_adapters::vectors;
 use companion_domain::conversation::Conversation;
 use companion_domain::events::{Event, Recorded};

@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use companion_adapters::core::Core;
-use companion_adapters::metrics;
-use companion_adapters::subscription::{
+use companion_adapters::log::subscription::{
     Checkpoint, Page, has_more, move_checkpoint, read_page, take_checkpoint,
 };
+use companion_adapters::metrics;
 use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
 

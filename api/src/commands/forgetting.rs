@@ -6,7 +6,7 @@
 //! its cursor again, and has nothing left to read.
 
 use companion_adapters::core::Core;
-use companion_adapters::event_store::{Append, AppendError, Expected};
+use companion_adapters::log::event_store::{Append, AppendError, Expected};
 use companion_adapters::memories;
 use companion_domain::conversation::{Conversation, Refusal};
 use companion_domain::events::{Event, Metadata};

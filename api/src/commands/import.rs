@@ -1,7 +1,7 @@
 //! `POST /conversations/import`: a conversation that took place elsewhere.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use companion_adapters::event_store::Expected;
+use companion_adapters::log::event_store::Expected;
 use companion_domain::conversation::Role;
 use companion_domain::events::{ImportedMessage, Metadata};
 use companion_domain::ids::{ConversationId, MessageId, StreamId};

@@ -5,7 +5,7 @@
 
 use chrono::{DateTime, Utc};
 use companion_adapters::core::Core;
-use companion_adapters::event_store::{AppendError, Expected};
+use companion_adapters::log::event_store::{AppendError, Expected};
 use companion_adapters::memories::{self, Memory};
 use companion_adapters::messages;
 use companion_domain::by_hand::{self, Correction, WrittenDown};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use companion_adapters::cancellation::Asked;
-use companion_adapters::event_store::{AppendError, Expected};
+use companion_adapters::log::event_store::{AppendError, Expected};
 use companion_adapters::{cancellation, messages, progress};
 use companion_domain::events::Metadata;
 use companion_domain::ids::{ConversationId, ReplyId, StreamId, UserId};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chrono_tz::Tz;
 use companion_adapters::core::Core;
 use companion_adapters::embedder::content_hash;
-use companion_adapters::event_store::{AppendError, Expected, Idempotency};
+use companion_adapters::log::event_store::{AppendError, Expected, Idempotency};
 use companion_adapters::recall::{self, Found, Query};
 use companion_adapters::{lost_replies, messages, progress, rate_limit, vectors};
 use companion_domain::conversation::{Conversation, Message, OpenReply, Refusal, SendMessage};

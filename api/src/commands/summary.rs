@@ -1,6 +1,6 @@
 //! `POST /conversations/{id}/summary`: puts what was said in short.
 
-use companion_adapters::event_store::AppendError;
+use companion_adapters::log::event_store::AppendError;
 use companion_adapters::summaries::{Summariser, SummaryError};
 use companion_domain::conversation::Conversation;
 use companion_domain::ids::ConversationId;

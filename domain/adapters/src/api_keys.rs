@@ -11,7 +11,7 @@ use sqlx::{PgConnection, PgExecutor, PgPool};
 use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
-use crate::event_store::{Append, AppendError, EventStore, Expected};
+use crate::log::event_store::{Append, AppendError, EventStore, Expected};
 use crate::vault;
 
 const SECRET_BYTES: usize = 32;

@@ -15,7 +15,7 @@ use futures_util::{Stream, TryStreamExt};
 use sqlx::{PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
-use crate::subscription::{Checkpoint, READ_MODELS, RELAY};
+use crate::log::subscription::{Checkpoint, READ_MODELS, RELAY};
 use crate::vault::{KeyRow, Vault, VaultError};
 
 /// The columns of an event that a backup holds, in this order: all but those that a restore gives anew.

@@ -12,7 +12,7 @@ use companion_domain::ids::{ConversationId, StreamId, UserId};
 use moka::future::Cache;
 
 use crate::config::Config;
-use crate::event_store::{EventStore, ReadError};
+use crate::log::event_store::{EventStore, ReadError};
 use crate::redis_link::RedisLink;
 
 /// Stores a state unless a newer one is there: `KEYS[1]` the buffer, `ARGV` version, state, seconds.

@@ -9,7 +9,7 @@ use crate::buffer::Buffer;
 use crate::config::Config;
 use crate::database::{self, DatabaseError};
 use crate::embedder::{EmbedError, Embedder};
-use crate::event_store::EventStore;
+use crate::log::event_store::EventStore;
 use crate::recall::Indexes;
 use crate::redis_link::{InvalidRedis, RedisLink};
 use crate::vault::{Vault, VaultError};

@@ -7,7 +7,7 @@ use sqlx::PgExecutor;
 use uuid::Uuid;
 
 use crate::core::Core;
-use crate::event_store::{AppendError, Expected, ReadError};
+use crate::log::event_store::{AppendError, Expected, ReadError};
 use crate::progress::PROCESS_TTL;
 use crate::reply_texts::ReplyTexts;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use companion_domain::ids::UserId;
 use sqlx::PgPool;
 
-use crate::subscription::{READ_MODELS, RELAY};
+use crate::log::subscription::{READ_MODELS, RELAY};
 
 /// How often and how long a query waits for the projection to pass the user's last append.
 const STEP: Duration = Duration::from_millis(20);

@@ -11,8 +11,8 @@ use companion_domain::summary::{self, Portion};
 use serde_json::{Value, json};
 
 use crate::core::Core;
-use crate::event_store::{AppendError, Expected, Life, ReadError};
 use crate::llm::{Llm, LlmFailure, Sampling};
+use crate::log::event_store::{AppendError, Expected, Life, ReadError};
 use crate::messages;
 
 /// How cautious the LLM is to be: a summary is no place for ideas.

@@ -6,7 +6,6 @@ use serde_json::Value;
 
 use super::evidence::{ECHO, Evidence};
 use super::{Candidate, Extracted, KnownStatement, MAX_STATEMENTS, SaidMessage};
-use crate::events::FailureReason;
 use crate::heuristics;
 use crate::memory::{MemoryKind, clamp_importance};
 use crate::text;
@@ -28,13 +27,14 @@ pub enum Unusable {
     CutOff,
 }
 
-/// Why the LLM's arm gave nothing, as it is stored.
-pub fn fallback_reason(failure: Result<FailureReason, Unusable>) -> &'static str {
-    match failure {
-        Ok(reason) => reason.code(),
-        Err(Unusable::NotJson) => "not_json",
-        Err(Unusable::NoList) => "no_list",
-        Err(Unusable::CutOff) => "cut_off",
+impl Unusable {
+    /// The stable name, as it is stored.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::NotJson => "not_json",
+            Self::NoList => "no_list",
+            Self::CutOff => "cut_off",
+        }
     }
 }
 

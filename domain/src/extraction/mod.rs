@@ -16,7 +16,7 @@ use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
-pub use self::answer::{Unusable, fallback_reason, read_answer};
+pub use self::answer::{Unusable, read_answer};
 pub use self::prompt::{PROMPT_ID, instructions, request, schema, template_hash};
 pub use self::said::said_messages;
 use crate::heuristics;

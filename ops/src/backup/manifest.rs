@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use companion_adapters::subscription::Checkpoint;
+use companion_adapters::log::subscription::Checkpoint;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::Subcommand;
-use companion_adapters::log_view::{self, Name};
+use companion_adapters::log::view::{self, Name};
 use companion_domain::ids::{ExternalUserId, StreamId};
 use uuid::Uuid;
 
@@ -63,7 +63,7 @@ pub(crate) async fn run(command: Command) -> Result<ExitCode> {
 
 async fn show(operator: &Operator, name: &Name, json: bool) -> Result<ExitCode> {
     let mut connection = operator.pool.acquire().await?;
-    let found = log_view::find(&mut connection, operator.store.vault(), name);
+    let found = view::find(&mut connection, operator.store.vault(), name);
     let found = operator
         .unless_stopped("Nothing was found yet.", found)
         .await??;

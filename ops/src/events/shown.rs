@@ -1,7 +1,7 @@
 //! How an event is shown: on one line, whole, or as JSON.
 
 use anyhow::Result;
-use companion_adapters::log_view::{Content, Viewed};
+use companion_adapters::log::view::{Content, Viewed};
 use serde_json::{Value, json};
 
 use crate::printable::{excerpt, printable, printable_json};

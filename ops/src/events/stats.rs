@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use companion_adapters::log_view::{self, Count, Statistics};
+use companion_adapters::log::view::{self, Count, Statistics};
 use companion_domain::ids::{ExternalUserId, UserId};
 
 use crate::operator::Operator;
@@ -17,7 +17,7 @@ pub(super) async fn run(
     json: bool,
 ) -> Result<ExitCode> {
     let mut connection = operator.pool.acquire().await?;
-    let counted = log_view::statistics(&mut connection, user.map(UserId::of));
+    let counted = view::statistics(&mut connection, user.map(UserId::of));
     let statistics = operator
         .unless_stopped("Nothing is counted yet.", counted)
         .await??;

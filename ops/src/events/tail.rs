@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 use chrono::{DateTime, Utc};
-use companion_adapters::log_view::{self, Filter};
-use companion_adapters::subscription::Checkpoint;
+use companion_adapters::log::subscription::Checkpoint;
+use companion_adapters::log::view::{self, Filter};
 use companion_domain::ids::{ExternalUserId, StreamId, UserId};
 
 use super::shown;
@@ -89,14 +89,14 @@ pub(super) async fn run(operator: &Operator, options: &Options) -> Result<ExitCo
 async fn show(operator: &Operator, options: &Options) -> Result<ExitCode> {
     let filter = options.filter();
     let mut place = match options.most() {
-        Some(most) => log_view::before_last(&operator.pool, &filter, most).await?,
+        Some(most) => view::before_last(&operator.pool, &filter, most).await?,
         None => Checkpoint::default(),
     };
     loop {
         // Given back between two looks: a follower holds nothing.
         let mut connection = operator.pool.acquire().await?;
         let vault = operator.store.vault();
-        let page = log_view::read(&mut connection, vault, &filter, place, PAGE).await?;
+        let page = view::read(&mut connection, vault, &filter, place, PAGE).await?;
         drop(connection);
         let mut text = String::new();
         for event in &page {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use chrono::{DateTime, Utc};
 use companion_adapters::embedder::content_hash;
-use companion_adapters::event_store::{AppendError, Expected};
+use companion_adapters::log::event_store::{AppendError, Expected};
 use companion_adapters::reextractions::{self, Reader, Run, RunState};
 use companion_adapters::vectors;
 use companion_domain::events::{Event, Metadata};

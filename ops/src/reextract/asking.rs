@@ -5,22 +5,16 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use companion_adapters::llm::{Llm, LlmFailure, Sampling};
+use companion_adapters::extractor::{self, NoUse};
+use companion_adapters::llm::Llm;
 use companion_adapters::messages;
 use companion_adapters::reextractions::Found;
-use companion_domain::events::FailureReason;
 use companion_domain::extraction::{
-    self, Extracted, KnownStatement, SaidMessage, Unusable, by_patterns, completed,
-    fallback_reason, marked, read_answer,
+    self, Extracted, KnownStatement, SaidMessage, by_patterns, completed, marked,
 };
 use companion_domain::ids::UserId;
-use companion_domain::prompt::PromptMessage;
-use serde_json::json;
 
 use super::Reextraction;
-
-/// The most tokens of the LLM's answer.
-const MAX_ANSWER_TOKENS: u32 = 1_500;
 
 impl Reextraction<'_> {
     /// What is found; the inner error is why nothing usable is.
@@ -68,45 +62,15 @@ impl Reextraction<'_> {
     ) -> Result<Result<Extracted, &'static str>> {
         self.let_the_reply_go_first(user).await?;
         let instructions = self.run.settings.instructions.as_deref();
-        let prompt = [
-            PromptMessage {
-                role: "system",
-                content: instructions
-                    .unwrap_or_else(|| extraction::instructions())
-                    .to_owned(),
-            },
-            PromptMessage {
-                role: "user",
-                content: extraction::request(messages, known),
-            },
-        ];
-        let sampling = Sampling {
-            temperature: 0.0,
-            max_tokens: MAX_ANSWER_TOKENS,
-        };
-        let schema = json!({
-            "type": "json_schema",
-            "json_schema": { "name": "memories", "strict": true, "schema": extraction::schema() }
-        });
-        let mut reason = "";
-        // Some servers know only one of the two formats.
-        for format in [schema, json!({ "type": "json_object" })] {
-            match llm.complete(&prompt, &sampling, Some(format)).await {
-                Ok(answer) if answer.whole => match read_answer(&answer.text, messages, known) {
-                    Ok(extracted) => return Ok(Ok(extracted)),
-                    Err(unusable) => reason = fallback_reason(Err(unusable)),
-                },
-                Ok(_) => reason = fallback_reason(Err(Unusable::CutOff)),
-                Err(LlmFailure(FailureReason::LlmUnavailable | FailureReason::LlmTimeout)) => {
-                    bail!(
-                        "the LLM does not answer; what was read is kept. Start it, or look at --endpoint and \
-                     --model, and give the same command again"
-                    )
-                }
-                Err(LlmFailure(failure)) => reason = fallback_reason(Ok(failure)),
-            }
+        let instructions = instructions.unwrap_or_else(|| extraction::instructions());
+        let asked = extractor::ask(llm, instructions, messages, known).await;
+        if asked.as_ref().is_err_and(|reason| reason.is_away()) {
+            bail!(
+                "the LLM does not answer; what was read is kept. Start it, or look at --endpoint and --model, and \
+                 give the same command again"
+            )
         }
-        Ok(Err(reason))
+        Ok(asked.map_err(NoUse::code))
     }
 
     /// A local LLM serves one request at a time: while it talks to the user, this waits.

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use chrono_tz::Tz;
-use companion_adapters::event_store::EventStore;
 use companion_adapters::llm::Llm;
+use companion_adapters::log::event_store::EventStore;
 use companion_adapters::reextractions::{self, Found, PortionRow, Run, RunState, Settings};
 use companion_adapters::vault::{DataKey, VaultError};
 use companion_adapters::{messages, vectors};

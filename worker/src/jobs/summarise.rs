@@ -3,7 +3,7 @@
 //! A summary is welcome, not owed: without an LLM there is none, and the end of the next turn tries
 //! again. The messages stay in the buffer until then, within a bound, and in the log for ever.
 
-use companion_adapters::event_store::AppendError;
+use companion_adapters::log::event_store::AppendError;
 use companion_adapters::queue::{self, SummariseJob};
 use companion_adapters::summaries::{Summariser, SummaryError};
 use companion_domain::conversation::Conversation;

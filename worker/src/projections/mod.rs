@@ -13,8 +13,8 @@ mod search;
 mod users;
 
 use companion_adapters::core::Core;
+use companion_adapters::log::subscription::{Page, READ_MODELS};
 use companion_adapters::read_models::{self, Manner, Touched};
-use companion_adapters::subscription::{Page, READ_MODELS};
 use companion_adapters::telemetry;
 use companion_domain::events::Recorded;
 use sqlx::PgConnection;

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
+use companion_adapters::log::subscription::{Checkpoint, Page, hold_keys};
 use companion_adapters::read_models::{Manner, copies};
-use companion_adapters::subscription::{Checkpoint, Page, hold_keys};
 use companion_domain::events::Recorded;
 use companion_domain::ids::UserId;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};

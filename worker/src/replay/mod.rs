@@ -15,13 +15,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use companion_adapters::cancellation::{self, Asked};
-use companion_adapters::event_store::ReadError;
-use companion_adapters::log_reader::read_log;
-use companion_adapters::read_models::compare::{self, Comparison, Whose};
-use companion_adapters::read_models::copies::{self, Copied, LIVE};
-use companion_adapters::subscription::{
+use companion_adapters::log::event_store::ReadError;
+use companion_adapters::log::reader::read_log;
+use companion_adapters::log::subscription::{
     self, Bounds, Checkpoint, READ_MODELS, horizon, move_checkpoint,
 };
+use companion_adapters::read_models::compare::{self, Comparison, Whose};
+use companion_adapters::read_models::copies::{self, Copied, LIVE};
 use companion_adapters::vault::Vault;
 use companion_domain::ids::UserId;
 use futures_util::future::join_all;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use companion_adapters::core::Core;
-use companion_adapters::event_store::{AppendError, Expected};
+use companion_adapters::log::event_store::{AppendError, Expected};
 use companion_adapters::{memories, upkeep};
 use companion_domain::events::{Event, Metadata};
 use companion_domain::ids::{StreamId, UserId};

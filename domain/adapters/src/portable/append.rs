@@ -6,7 +6,7 @@ use companion_domain::ids::{StreamId, UserId};
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use crate::event_store::{AppendError, EventStore, Life};
+use crate::log::event_store::{AppendError, EventStore, Life};
 use crate::metrics;
 use crate::vault::Binding;
 

@@ -12,8 +12,8 @@ use companion_domain::portable::{End, FORMAT, Header, Place, PortableEvent, VERS
 use uuid::Uuid;
 
 use super::local::{self, asked_for};
-use crate::event_store::{self, EventRow, EventStore, ReadError, select_events};
-use crate::subscription::Checkpoint;
+use crate::log::event_store::{self, EventRow, EventStore, ReadError, select_events};
+use crate::log::subscription::Checkpoint;
 
 /// Events read at once.
 const PAGE: i64 = 200;

@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use super::append::{Arriving, append};
 use super::local::{self, Local, asked_for};
-use crate::event_store::{AppendError, EventStore, Life, ReadError};
+use crate::log::event_store::{AppendError, EventStore, Life, ReadError};
 use crate::{memories, progress};
 
 /// From how many events on a portion is appended, where no reply is open; and where one is.

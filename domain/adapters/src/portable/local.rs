@@ -9,7 +9,7 @@ use companion_domain::portable::survey;
 use futures_util::TryStreamExt;
 use uuid::Uuid;
 
-use crate::event_store::{self, EventRow, EventStore, Life, ReadError, select_events};
+use crate::log::event_store::{self, EventRow, EventStore, Life, ReadError, select_events};
 
 /// A stream as it is here.
 #[derive(Debug, Default)]

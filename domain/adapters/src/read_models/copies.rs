@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 use super::rows::Message;
 use super::{PROJECTIONS, Row};
 use crate::database;
-use crate::subscription::Checkpoint;
+use crate::log::subscription::Checkpoint;
 use companion_domain::ids::UserId;
 
 /// The schema of the read models in use.

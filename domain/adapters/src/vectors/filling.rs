@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::VectorError;
 use super::models::{self, EmbeddingModel};
 use crate::embedder::{Embedder, Vector};
-use crate::subscription::{self, Checkpoint, READ_MODELS};
+use crate::log::subscription::{self, Checkpoint, READ_MODELS};
 
 /// Texts that are embedded and kept at once.
 const TOGETHER: usize = 128;

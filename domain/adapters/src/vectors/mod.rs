@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, PgExecutor, PgPool};
 use uuid::Uuid;
 
 use crate::embedder::{EmbedError, Embedder, Vector, content_hash};
-use crate::subscription::{READ_MODELS, RELAY};
+use crate::log::subscription::{READ_MODELS, RELAY};
 
 /// Which of these hashes have a vector already.
 ///

@@ -10,8 +10,8 @@ use sha2::{Digest, Sha256};
 use sqlx::{AssertSqlSafe, FromRow, PgConnection, PgExecutor, PgPool};
 
 use crate::config::Config;
+use crate::log::subscription::{Checkpoint, READ_MODELS, RELAY};
 use crate::queue::EMBED;
-use crate::subscription::{Checkpoint, READ_MODELS, RELAY};
 
 /// An embedding model that the database has vectors of.
 #[derive(Debug, Clone, PartialEq, FromRow)]

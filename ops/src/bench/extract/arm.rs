@@ -3,20 +3,16 @@
 use std::time::Duration;
 
 use companion_adapters::config::{LlmEndpoint, Secret};
-use companion_adapters::llm::{Llm, Sampling};
+use companion_adapters::extractor;
+use companion_adapters::llm::Llm;
 use companion_domain::extraction::{
     Extracted, KnownStatement, SaidMessage, by_patterns, instructions, marked, read_answer,
-    request, schema,
 };
-use companion_domain::prompt::PromptMessage;
-use serde_json::json;
 
 use super::label::{Item, Stated};
 use super::script;
 use super::world::World;
 
-/// The most tokens of an answer, as in the service.
-const MAX_ANSWER_TOKENS: u32 = 1_500;
 /// How long a model may be silent.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -53,7 +49,10 @@ impl Arm {
                     let answer = script::answer(number, item, n + 1, &known);
                     read(&answer, &message, &known)
                 }
-                Self::Llm(llm) => ask(llm, &message, &known).await,
+                Self::Llm(llm) => {
+                    let asked = extractor::ask(llm, instructions(), &message, &known).await;
+                    marked(asked.unwrap_or_default(), &message)
+                }
             };
             world.take(found);
         }
@@ -67,30 +66,4 @@ fn read(answer: &str, messages: &[SaidMessage], known: &[KnownStatement]) -> Ext
         read_answer(answer, messages, known).unwrap_or_default(),
         messages,
     )
-}
-
-/// Asks as the service does: with the schema, then for any JSON.
-async fn ask(llm: &Llm, messages: &[SaidMessage], known: &[KnownStatement]) -> Extracted {
-    let prompt = [
-        ("system", instructions().to_owned()),
-        ("user", request(messages, known)),
-    ]
-    .map(|(role, content)| PromptMessage { role, content });
-    let sampling = Sampling {
-        temperature: 0.0,
-        max_tokens: MAX_ANSWER_TOKENS,
-    };
-    let bound = json!({
-        "type": "json_schema",
-        "json_schema": { "name": "memories", "strict": true, "schema": schema() }
-    });
-    for format in [bound, json!({ "type": "json_object" })] {
-        if let Ok(answer) = llm.complete(&prompt, &sampling, Some(format)).await
-            && answer.whole
-            && let Ok(found) = read_answer(&answer.text, messages, known)
-        {
-            return marked(found, messages);
-        }
-    }
-    Extracted::default()
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use companion_adapters::config::{Config, Secret};
-use companion_adapters::event_store::{EventStore, Expected};
+use companion_adapters::log::event_store::{EventStore, Expected};
 use companion_adapters::vault::Vault;
 use companion_adapters::{database, parts};
 use companion_domain::events::{Metadata, ReplyCompleted};

@@ -2,7 +2,7 @@
 
 use anyhow::bail;
 use companion_adapters::embedder::{Vector, content_hash};
-use companion_adapters::event_store::{AppendError, Expected, Life};
+use companion_adapters::log::event_store::{AppendError, Expected, Life};
 use companion_adapters::{memories, vectors};
 use companion_domain::consolidation::{Decision, consolidate, memory_id};
 use companion_domain::events::{Event, ExtractionCompleted, ExtractionMethod, Metadata};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::bail;
 use companion_adapters::config::ExtractionMode;
+use companion_adapters::extractor::NoUse;
 use companion_adapters::queue::MAX_ATTEMPTS;
 use companion_adapters::vectors;
 use companion_domain::events::{ExtractionMethod, Metadata};
@@ -11,7 +12,6 @@ use companion_domain::extraction::{self, Candidate, Extracted, SaidMessage, by_p
 use companion_domain::ids::MessageId;
 
 use super::Extraction;
-use super::asking::NoUse;
 use super::reading::Portion;
 
 /// What was found in a portion, and how.

@@ -14,7 +14,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
-use companion_adapters::event_store::AppendError;
+use companion_adapters::log::event_store::AppendError;
 use companion_adapters::memories;
 use companion_adapters::queue::{self, ExtractJob};
 

@@ -11,7 +11,7 @@ use companion_domain::ids::UserId;
 use sqlx::{AssertSqlSafe, PgConnection, PgExecutor};
 use uuid::Uuid;
 
-use crate::event_store::{self, EventRow, ReadError, select_events};
+use crate::log::event_store::{self, EventRow, ReadError, select_events};
 use crate::vault::Vault;
 
 /// The subscription that builds the read models.

@@ -6,8 +6,8 @@ use sqlx::{PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::event_store::{self, EventRow, select_events};
-use crate::subscription::{Checkpoint, READ_MODELS, RELAY};
+use crate::log::event_store::{self, EventRow, select_events};
+use crate::log::subscription::{Checkpoint, READ_MODELS, RELAY};
 use crate::vault::{Vault, VaultError};
 
 /// How many problems of a kind are named.

@@ -10,7 +10,7 @@ use sqlx::types::Json;
 use sqlx::{PgConnection, PgExecutor, Postgres, QueryBuilder};
 use uuid::Uuid;
 
-use crate::subscription::Checkpoint;
+use crate::log::subscription::Checkpoint;
 use crate::vault::{Binding, DataKey, Vault, VaultError};
 
 const COLUMNS: &str = "SELECT e.position, e.xid::text::bigint AS xid, e.event_id, e.stream_id, e.version, e.user_id, \

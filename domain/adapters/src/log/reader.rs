@@ -11,8 +11,8 @@ use sqlx::{Connection, PgConnection, PgPool};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use crate::event_store::{EventRow, ReadError};
-use crate::subscription::{Bounds, Checkpoint, Page, open_rows};
+use crate::log::event_store::{EventRow, ReadError};
+use crate::log::subscription::{Bounds, Checkpoint, Page, open_rows};
 use crate::vault::Vault;
 
 /// The signature, then flags and the length of the extension: the header of a binary COPY.
@@ -22,7 +22,7 @@ const EPOCH: i64 = 946_684_800;
 
 /// Reads the log of all users or of one after a checkpoint, up to `until` and including it, without the metadata of the
 /// events, and sends it in pages until all is read or nobody takes them any more. The keys of the users
-/// are those of the time of reading: see [`crate::subscription::hold_keys`].
+/// are those of the time of reading: see [`crate::log::subscription::hold_keys`].
 ///
 /// # Errors
 /// [`ReadError`] when an event can't be opened or read.
