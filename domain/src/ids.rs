@@ -111,38 +111,55 @@ impl ExternalUserId {
 
 /// The name of a stream: one aggregate's events.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct StreamId(String);
+pub struct StreamId {
+    name: String,
+    /// Projections ask for it, more than once an event.
+    conversation: Option<ConversationId>,
+}
 
 impl StreamId {
     /// The stream of one conversation.
     pub fn conversation(id: ConversationId) -> Self {
-        Self(format!("conversation-{id}"))
+        Self {
+            name: format!("conversation-{id}"),
+            conversation: Some(id),
+        }
     }
 
     /// The stream of all of one user's memories: one a user, so that its version fences extraction.
     pub fn memory(user: UserId) -> Self {
-        Self(format!("memory-{user}"))
+        Self {
+            name: format!("memory-{user}"),
+            conversation: None,
+        }
     }
 
     /// The stream of the user as such: registration, keys.
     pub fn user(user: UserId) -> Self {
-        Self(format!("user-{user}"))
+        Self {
+            name: format!("user-{user}"),
+            conversation: None,
+        }
     }
 
     /// Takes a name read from the log.
     pub fn stored(name: String) -> Self {
-        Self(name)
+        let id = name.strip_prefix("conversation-");
+        let id = id.and_then(|id| Uuid::parse_str(id).ok());
+        Self {
+            conversation: id.map(ConversationId),
+            name,
+        }
     }
 
     /// The name as stored.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.name
     }
 
     /// The conversation whose stream this is, if it is one.
     pub fn as_conversation(&self) -> Option<ConversationId> {
-        let id = self.0.strip_prefix("conversation-")?;
-        Uuid::parse_str(id).ok().map(ConversationId)
+        self.conversation
     }
 }
 

@@ -81,6 +81,31 @@ async fn a_replay_gives_the_same_rows_asks_no_llm_and_embeds_nothing() {
 }
 
 #[tokio::test]
+async fn what_is_switched_in_has_the_columns_indexes_and_options_of_what_it_replaces() {
+    let app = App::start().await;
+    some_life(&app).await;
+    let definition = async || -> Vec<String> {
+        sqlx::query_scalar(
+            "SELECT concat_ws(' ', c.relname, c.reloptions, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
+                              pg_get_expr(d.adbin, d.adrelid))
+             FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
+             LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
+             WHERE c.relnamespace = 'read'::regnamespace AND c.relkind = 'r'
+             UNION ALL SELECT indexdef FROM pg_indexes WHERE schemaname = 'read'
+             UNION ALL SELECT concat_ws(' ', conrelid::regclass, conname, pg_get_constraintdef(oid)) FROM pg_constraint
+             WHERE connamespace = 'read'::regnamespace
+             ORDER BY 1",
+        )
+        .fetch_all(&app.core.pool)
+        .await
+        .unwrap()
+    };
+    let before = definition().await;
+    well(&app, &["replay", "all"]).await;
+    assert_eq!(definition().await, before);
+}
+
+#[tokio::test]
 async fn a_service_goes_on_while_its_read_models_are_switched() {
     let app = App::start().await;
     let conversation = some_life(&app).await;

@@ -7,10 +7,10 @@ use companion_domain::conversation::Role;
 use companion_domain::events::{
     Event, FailureReason, MessagesImported, Recorded, ReplyStarted, UserMessageReceived,
 };
-use companion_domain::ids::{ConversationId, ReplyId};
+use companion_domain::ids::{ConversationId, MemoryId, ReplyId};
 use companion_domain::text;
-use serde_json::json;
-use serde_json::value::{Value, to_raw_value};
+use serde::Serialize;
+use serde_json::value::to_raw_value;
 use sqlx::types::Json;
 use uuid::Uuid;
 
@@ -262,6 +262,14 @@ fn import(
     }
 }
 
+/// How well a memory answered a message, as it is kept with the reply.
+#[derive(Serialize)]
+struct Score {
+    memory_id: MemoryId,
+    score: f64,
+    similarity: f64,
+}
+
 /// Takes in what the LLM was asked with.
 fn start_reply(recorded: &Recorded, models: &mut ReadModels, event: &ReplyStarted) {
     if let Some(reply) = models.messages.change(event.reply_id.0)
@@ -269,10 +277,12 @@ fn start_reply(recorded: &Recorded, models: &mut ReadModels, event: &ReplyStarte
     {
         // The texts of the memories stay out: the table is not to keep what is forgotten later. Numbers
         // are kept as they are written: read again, the last digit of one might be another.
-        let scores = event.recalled.iter().map(|memory| {
-            json!({ "memory_id": memory.memory_id, "score": memory.score, "similarity": memory.similarity })
+        let scores = event.recalled.iter().map(|memory| Score {
+            memory_id: memory.memory_id,
+            score: memory.score,
+            similarity: memory.similarity,
         });
-        let scores: Vec<Value> = scores.collect();
+        let scores: Vec<Score> = scores.collect();
         reply.recalled = to_raw_value(&scores).ok().map(Json);
     }
 }

@@ -379,11 +379,7 @@ impl EventStore {
         .bind(limit)
         .fetch_all(&mut *connection)
         .await?;
-        Ok(open(&self.vault, &mut connection, rows)
-            .await?
-            .into_iter()
-            .flatten()
-            .collect())
+        open(&self.vault, &mut connection, rows).await
     }
 
     /// Reads certain events of a stream, in order.
@@ -403,11 +399,7 @@ impl EventStore {
         .bind(versions)
         .fetch_all(&mut *connection)
         .await?;
-        Ok(open(&self.vault, &mut connection, rows)
-            .await?
-            .into_iter()
-            .flatten()
-            .collect())
+        open(&self.vault, &mut connection, rows).await
     }
 }
 
@@ -530,39 +522,40 @@ pub(crate) struct EventRow {
     pub(crate) recorded_at: DateTime<Utc>,
 }
 
-/// Opens rows, in order; `None` for an event whose key is gone.
+/// Opens rows, in order; an event whose key is gone is left out.
 pub(crate) async fn open(
     vault: &Vault,
     connection: &mut PgConnection,
     rows: Vec<EventRow>,
-) -> Result<Vec<Option<Recorded>>, ReadError> {
+) -> Result<Vec<Recorded>, ReadError> {
     let wanted: HashMap<UserId, Option<Uuid>> = rows
         .iter()
         .map(|row| (UserId(row.user_id), Some(row.key_id)))
         .collect();
     let keys = vault.keys(connection, wanted).await?;
-    rows.into_iter()
-        .map(|row| {
-            let user = UserId(row.user_id);
-            let Some(key) = keys.get(&user).filter(|key| key.id == row.key_id) else {
-                return Ok(None);
-            };
-            let binding = Binding {
-                event_id: row.event_id,
-                type_name: &row.type_name,
-                schema_version: row.schema_version,
-            };
-            let payload = key.open(binding, &row.payload)?;
-            Ok(Some(Recorded {
-                id: EventId(row.event_id),
-                version: row.version,
-                position: row.position,
-                user,
-                recorded_at: row.recorded_at,
-                event: Event::from_payload(&row.type_name, row.schema_version, &payload)?,
-                stream: StreamId::stored(row.stream_id),
-                metadata: row.meta.0,
-            }))
-        })
-        .collect()
+    let mut events = Vec::with_capacity(rows.len());
+    for mut row in rows {
+        let user = UserId(row.user_id);
+        let Some(key) = keys.get(&user).filter(|key| key.id == row.key_id) else {
+            continue;
+        };
+        let binding = Binding {
+            event_id: row.event_id,
+            type_name: &row.type_name,
+            schema_version: row.schema_version,
+        };
+        let payload = key.open_in_place(binding, &mut row.payload)?;
+        let event = Event::from_payload(&row.type_name, row.schema_version, payload)?;
+        events.push(Recorded {
+            id: EventId(row.event_id),
+            version: row.version,
+            position: row.position,
+            user,
+            recorded_at: row.recorded_at,
+            event,
+            stream: StreamId::stored(row.stream_id),
+            metadata: row.meta.0,
+        });
+    }
+    Ok(events)
 }

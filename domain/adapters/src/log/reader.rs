@@ -43,7 +43,7 @@ pub async fn read_log(
         .await?;
     let whose = only.map(|user| format!("AND e.user_id = '{user}'"));
     let statement = format!(
-        "COPY (SELECT e.position, e.xid::text::bigint, e.event_id, e.stream_id, e.version, e.user_id, e.type,
+        "COPY (SELECT e.position, e.xid, e.event_id, e.stream_id, e.version, e.user_id, e.type,
                       e.schema_version, e.key_id, e.payload, e.recorded_at
                FROM events e
                WHERE (e.xid, e.position) > ('{}'::xid8, {}) AND (e.xid, e.position) <= ('{}'::xid8, {}) {}

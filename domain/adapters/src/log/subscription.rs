@@ -270,7 +270,7 @@ async fn open(
     connection: &mut PgConnection,
     vault: &Vault,
     after: Checkpoint,
-    rows: Vec<EventRow>,
+    mut rows: Vec<EventRow>,
     keys: HashMap<Uuid, Uuid>,
 ) -> Result<Page, ReadError> {
     let next = rows.last().map_or(after, EventRow::place);
@@ -278,10 +278,9 @@ async fn open(
     let readable = |row: &EventRow| keys.get(&row.user_id) == Some(&row.key_id);
     let read = rows.len();
     let users = users_of(&rows);
-    let rows = rows.into_iter().filter(readable).collect();
-    let events = event_store::open(vault, connection, rows).await?;
+    rows.retain(readable);
     Ok(Page {
-        events: events.into_iter().flatten().collect(),
+        events: event_store::open(vault, connection, rows).await?,
         read,
         after,
         next,

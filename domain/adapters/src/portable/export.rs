@@ -164,8 +164,8 @@ impl Export {
         // Looked at after the page was read: what is forgotten by now is in no line.
         local::learn(&mut self.redaction, &self.store, self.user, self.learned).await?;
         self.learned = self.learned.max(self.begun_at);
-        for recorded in opened.into_iter().flatten() {
-            self.write(&recorded, lines)?;
+        for recorded in &opened {
+            self.write(recorded, lines)?;
         }
         Ok(is_last)
     }

@@ -160,7 +160,7 @@ pub(super) async fn learn(
     .fetch_all(&mut *connection)
     .await?;
     let opened = event_store::open(store.vault(), &mut connection, rows).await?;
-    for recorded in opened.iter().flatten() {
+    for recorded in &opened {
         redaction.learn(recorded);
     }
     Ok(())

@@ -22,6 +22,9 @@ pub const CHECK: &str = "read_check";
 pub const ONE_USER: &str = "read_one_user";
 /// A copy on its way to becoming what is in use, for the length of a transaction.
 const INCOMING: &str = "read_incoming";
+/// A table of so few bytes is indexed within a second or two: quicker than in the way that goes through it
+/// twice so as to hold nothing back. Projections wait that long, as they do for any transaction that writes.
+const SMALL: i64 = 1 << 30;
 
 /// A copy and how far it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,8 +139,10 @@ pub async fn make(
     drop_copy(&mut transaction, schema).await?;
     run(&mut transaction, format!("CREATE SCHEMA {schema}")).await?;
     for table in tables {
+        // Nothing dies in it that would be worth vacuuming while it grows, and a switch waits for a vacuum.
         let like = format!(
-            "CREATE TABLE {schema}.{table} (LIKE {LIVE}.{table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE)"
+            "CREATE TABLE {schema}.{table} (LIKE {LIVE}.{table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE)
+             WITH (autovacuum_enabled = off)"
         );
         run(&mut transaction, like).await?;
         let keys: Vec<(String, String)> = sqlx::query_as(
@@ -176,9 +181,9 @@ pub async fn make(
     transaction.commit().await
 }
 
-/// Adds the indexes that a copy still lacks, without holding back anything else meanwhile, and has its
-/// tables looked over by the planner. Those of messages, about as much work as all others, at the same
-/// time as these.
+/// Adds the indexes that a copy still lacks, and has its tables looked over by the planner. Nothing else is
+/// held back meanwhile for more than a moment. Those of messages, about as much work as all others, are made
+/// at the same time as these.
 ///
 /// # Errors
 /// When the database fails; then it can be called again.
@@ -195,9 +200,14 @@ pub async fn add_indexes(pool: &PgPool, copy: &Copied) -> Result<(), sqlx::Error
 async fn add_missing(pool: &PgPool, schema: &str, tables: Vec<&String>) -> Result<(), sqlx::Error> {
     let mut connection = pool.acquire().await?;
     for table in tables {
+        let bytes: i64 = sqlx::query_scalar("SELECT pg_table_size($1::regclass)")
+            .bind(format!("{schema}.{table}"))
+            .fetch_one(&mut *connection)
+            .await?;
+        let how = if bytes > SMALL { "CONCURRENTLY" } else { "" };
         for index in missing_indexes(&mut connection, schema, table).await? {
             // One that an interrupted attempt left behind is of no use.
-            let (name, create) = (&index.name, index.create(schema, "CONCURRENTLY"));
+            let (name, create) = (&index.name, index.create(schema, how));
             let drop = format!("DROP INDEX IF EXISTS {schema}.{name}");
             run(&mut connection, drop).await?;
             run(&mut connection, create).await?;
@@ -357,6 +367,8 @@ pub async fn switch(
     run(to, format!("DROP SCHEMA IF EXISTS {FORMER} CASCADE")).await?;
     run(to, format!("CREATE SCHEMA {FORMER}")).await?;
     for table in &copy.tables {
+        let vacuum = format!("ALTER TABLE {INCOMING}.{table} RESET (autovacuum_enabled)");
+        run(to, vacuum).await?;
         if switched.contains(&table.as_str()) {
             run(
                 to,

@@ -11,7 +11,7 @@ mod removals;
 pub mod rows;
 mod table;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use companion_domain::ids::{ConversationId, UserId};
 use sqlx::PgConnection;
@@ -74,7 +74,8 @@ pub struct Touched {
     pub search_state: HashSet<Uuid>,
     /// Whether rows that the page brings are looked for too: their ids should be new.
     doubtful: bool,
-    new: HashSet<Uuid>,
+    new_messages: HashSet<Uuid>,
+    new_memories: HashSet<Uuid>,
 }
 
 impl Touched {
@@ -89,7 +90,7 @@ impl Touched {
 
     /// A message that the page brings.
     pub fn new_message(&mut self, id: Uuid) {
-        self.new.insert(id);
+        self.new_messages.insert(id);
         if self.doubtful {
             self.messages.insert(id);
         }
@@ -97,14 +98,14 @@ impl Touched {
 
     /// A message that the page changes.
     pub fn message(&mut self, id: Uuid) {
-        if !self.new.contains(&id) {
+        if !self.new_messages.contains(&id) {
             self.messages.insert(id);
         }
     }
 
     /// A memory that the page brings.
     pub fn new_memory(&mut self, id: Uuid) {
-        self.new.insert(id);
+        self.new_memories.insert(id);
         if self.doubtful {
             self.memories.insert(id);
         }
@@ -112,7 +113,7 @@ impl Touched {
 
     /// A memory that the page changes.
     pub fn memory(&mut self, id: Uuid) {
-        if !self.new.contains(&id) {
+        if !self.new_memories.contains(&id) {
             self.memories.insert(id);
         }
     }
@@ -135,8 +136,6 @@ pub struct ReadModels {
     pub memory_streams: Rows<MemoryStream>,
     pub extraction_cursors: Rows<ExtractionCursor>,
     pub search_state: Rows<SearchState>,
-    /// Which of the messages here belong to a conversation.
-    said_in: HashMap<Uuid, Vec<Uuid>>,
     removals: Removals,
 }
 
@@ -155,6 +154,7 @@ impl ReadModels {
         models.api_keys.load(to, &touched.api_keys).await?;
         let conversations = &touched.conversations;
         models.conversations.load(to, conversations).await?;
+        models.messages.reserve(touched.new_messages.len());
         models.messages.load(to, &touched.messages).await?;
         models.memories.load(to, &touched.memories).await?;
         let streams = &touched.memory_streams;
@@ -162,20 +162,22 @@ impl ReadModels {
         let cursors = &touched.extraction_cursors;
         models.extraction_cursors.load(to, cursors).await?;
         models.search_state.load(to, &touched.search_state).await?;
-        for message in models.messages.rows() {
-            let conversation = models.said_in.entry(message.conversation_id).or_default();
-            conversation.push(message.message_id);
-        }
         Ok(models)
     }
 
     /// Adds a message, unless there is one of that id.
     pub fn say(&mut self, message: Message) {
         if self.messages.get(message.message_id).is_none() {
-            let conversation = self.said_in.entry(message.conversation_id).or_default();
-            conversation.push(message.message_id);
             self.messages.put(message);
         }
+    }
+
+    /// Those of the messages here that belong to a conversation. They are gone through for it: that is asked
+    /// seldom.
+    fn said_in(&self, conversation: ConversationId) -> Vec<Uuid> {
+        let messages = self.messages.rows();
+        let said = messages.filter(|message| message.conversation_id == conversation.0);
+        said.map(|message| message.message_id).collect()
     }
 
     /// The change of what can be found of a user that is under way, with which rows are stamped.
@@ -187,7 +189,7 @@ impl ReadModels {
 
     /// Takes a conversation's messages out, those too that are not here.
     pub fn delete_messages(&mut self, user: UserId, conversation: ConversationId) {
-        for id in self.said_in.remove(&conversation.0).unwrap_or_default() {
+        for id in self.said_in(conversation) {
             if let Some(message) = self.messages.remove(id) {
                 self.removals.note_hash(user, message.content_hash);
             }
@@ -199,13 +201,13 @@ impl ReadModels {
     /// not here.
     pub fn clear_messages(&mut self, user: UserId, conversation: ConversationId, through: i64) {
         let stamp = self.search_version(user);
-        for id in self.said_in.get(&conversation.0).into_iter().flatten() {
-            let Some(message) = self.messages.get(*id) else {
+        for id in self.said_in(conversation) {
+            let Some(message) = self.messages.get(id) else {
                 continue;
             };
             if message.searchable && message.version <= through {
                 self.removals.note_hash(user, message.content_hash.clone());
-                if let Some(message) = self.messages.change(*id) {
+                if let Some(message) = self.messages.change(id) {
                     message.searchable = false;
                     message.search_version = stamp;
                 }

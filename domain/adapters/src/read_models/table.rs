@@ -66,9 +66,10 @@ macro_rules! table {
                 rows: &'q [&'q Self],
                 query: sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>,
             ) -> sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments> {
+                use sqlx::postgres::PgBindIterExt;
                 query
-                    $(.bind(rows.iter().map(|row| &row.$key).collect::<Vec<_>>()))+
-                    $(.bind(rows.iter().map(|row| &row.$column).collect::<Vec<_>>()))*
+                    $(.bind(rows.iter().map(|row| &row.$key).bind_iter()))+
+                    $(.bind(rows.iter().map(|row| &row.$column).bind_iter()))*
             }
         }
     };
@@ -99,6 +100,11 @@ impl<R: Row> Default for Rows<R> {
 }
 
 impl<R: Row> Rows<R> {
+    /// Makes room for new rows.
+    pub(super) fn reserve(&mut self, rows: usize) {
+        self.slots.reserve(rows);
+    }
+
     /// Adds a row, or puts it in the place of the one with its key.
     pub fn put(&mut self, row: R) {
         let slot = self.slots.entry(row.key()).or_insert(Slot {

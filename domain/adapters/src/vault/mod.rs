@@ -14,8 +14,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chacha20poly1305::aead::{Aead, KeyInit, Payload};
-use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use chacha20poly1305::aead::{Aead, AeadInOut, KeyInit, Payload};
+use chacha20poly1305::{Tag, XChaCha20Poly1305, XNonce};
 use companion_domain::ids::UserId;
 use moka::future::Cache;
 use sqlx::{PgConnection, PgPool};
@@ -27,6 +27,7 @@ use crate::config::{Config, Environment, Secret};
 
 const KEY_BYTES: usize = 32;
 const NONCE_BYTES: usize = 24;
+const TAG_BYTES: usize = 16;
 /// How long an unwrapped key is kept without asking the database again.
 const CACHE_FOR: Duration = Duration::from_secs(600);
 
@@ -73,10 +74,12 @@ pub struct Binding<'a> {
 
 impl Binding<'_> {
     fn bytes(&self) -> Vec<u8> {
-        let mut bytes = self.event_id.as_bytes().to_vec();
-        bytes.extend(self.schema_version.to_be_bytes());
-        bytes.extend(self.type_name.as_bytes());
-        bytes
+        [
+            self.event_id.as_bytes().as_slice(),
+            &self.schema_version.to_be_bytes(),
+            self.type_name.as_bytes(),
+        ]
+        .concat()
     }
 }
 
@@ -100,6 +103,19 @@ impl DataKey {
     /// [`VaultError::Sealed`] for another key, another binding, or damage.
     pub fn open(&self, binding: Binding<'_>, sealed: &[u8]) -> Result<Vec<u8>, VaultError> {
         open(&self.cipher, &binding.bytes(), sealed)
+    }
+
+    /// The same, where it lies.
+    ///
+    /// # Errors
+    /// As [`DataKey::open`]; the bytes are of no use then.
+    pub fn open_in_place<'s>(
+        &self,
+        binding: Binding<'_>,
+        sealed: &'s mut [u8],
+    ) -> Result<&'s [u8], VaultError> {
+        let opened = open_in_place(&self.cipher, &binding.bytes(), sealed);
+        opened.ok_or(VaultError::Sealed)
     }
 }
 
@@ -428,12 +444,24 @@ fn seal(cipher: &XChaCha20Poly1305, aad: &[u8], msg: &[u8]) -> Result<Vec<u8>, V
 }
 
 fn open(cipher: &XChaCha20Poly1305, aad: &[u8], sealed: &[u8]) -> Result<Vec<u8>, VaultError> {
-    let (nonce, msg) = sealed
-        .split_first_chunk::<NONCE_BYTES>()
-        .ok_or(VaultError::Sealed)?;
-    cipher
-        .decrypt(&XNonce::from(*nonce), Payload { msg, aad })
-        .map_err(|_| VaultError::Sealed)
+    let mut bytes = sealed.to_vec();
+    let opened = open_in_place(cipher, aad, &mut bytes).map(<[u8]>::len);
+    let length = opened.ok_or(VaultError::Sealed)?;
+    bytes.drain(..NONCE_BYTES);
+    bytes.truncate(length);
+    Ok(bytes)
+}
+
+fn open_in_place<'s>(
+    cipher: &XChaCha20Poly1305,
+    aad: &[u8],
+    sealed: &'s mut [u8],
+) -> Option<&'s [u8]> {
+    let (nonce, rest) = sealed.split_first_chunk_mut::<NONCE_BYTES>()?;
+    let (text, tag) = rest.split_last_chunk_mut::<TAG_BYTES>()?;
+    let (nonce, tag) = (XNonce::from(*nonce), Tag::from(*tag));
+    let opened = cipher.decrypt_inout_detached(&nonce, aad, (&mut *text).into(), &tag);
+    opened.ok().map(|()| &*text)
 }
 
 /// Fills with random bytes from the system.
