@@ -63,6 +63,8 @@ impl Answered {
             Value::String(text) => text.trim().parse().ok(),
             value => value.as_f64(),
         });
+        // Who names a fact and rates it at nothing has not rated it: nobody would ever see the memory.
+        let importance = importance.filter(|importance| *importance != 0.0);
         Some(Self {
             statement: text(&["statement", "content", "text", "fact", "memory"])?.to_owned(),
             kind: text(&["kind", "type"]).and_then(|kind| MemoryKind::parse(&kind.to_lowercase())),
@@ -204,6 +206,9 @@ fn believe(
     if heuristics::is_about_the_talk(&content) {
         return Err("about the conversation");
     }
+    if is_copied(&content, messages) {
+        return Err("a copy of a message");
+    }
     // With one message there is no doubt which one is meant, whatever number the model wrote.
     let named: Vec<usize> = match messages {
         [_] => vec![0],
@@ -241,6 +246,15 @@ fn believe(
         by_patterns: false,
         content,
     })
+}
+
+/// Whether a statement is no more than a piece of a message, in the user's own words: small models copy what
+/// they ought to read, greetings and all. Patterns make statements of it.
+fn is_copied(statement: &str, messages: &[SaidMessage]) -> bool {
+    let padded = |text: &str| format!(" {} ", text::normal_form(text));
+    let copied = padded(statement);
+    let holds_it = |message: &SaidMessage| padded(&message.content).contains(&copied);
+    heuristics::is_about_oneself(statement) && messages.iter().any(holds_it)
 }
 
 /// Noon of a date in the user's zone: the day is right in every neighbouring zone too.
@@ -565,6 +579,47 @@ mod tests {
         let contents: Vec<_> = found.candidates.iter().map(|c| &c.content).collect();
         assert_eq!(contents, ["User lives in Potsdam"]);
         assert_eq!(found.left_out.get(ECHO), Some(&1));
+    }
+
+    #[test]
+    fn a_fact_that_is_rated_at_nothing_counts_as_one_that_was_not_rated() {
+        let messages = [said("I live in Porto")];
+        let rated = |importance: &str| {
+            let answer = format!(
+                r#"{{"memories":[{{"statement":"User lives in Porto","importance":{importance}}}]}}"#
+            );
+            one(&answer, &messages).candidates[0].importance
+        };
+        assert_eq!(rated("0"), rated("null"));
+        assert_eq!(rated("\"0.0\""), rated("null"));
+        assert!(rated("0.1") < rated("null"));
+    }
+
+    #[test]
+    fn a_message_that_is_copied_is_no_statement_and_is_left_to_patterns() {
+        let messages = [said(
+            "Hello, my name is Alice and I love programming in Rust",
+        )];
+        for copied in [
+            "Hello, my name is Alice and I love programming in Rust",
+            "I love programming in Rust.",
+        ] {
+            let answer =
+                serde_json::json!({ "memories": [{ "statement": copied, "importance": 0 }] });
+            let found = read_answer(&answer.to_string(), &messages, &[]).expect("usable");
+            assert_eq!(
+                found.left_out.get("a copy of a message"),
+                Some(&1),
+                "{copied}"
+            );
+            let all = super::super::completed(found, &messages).candidates;
+            let contents: Vec<_> = all.iter().map(|c| c.content.as_str()).collect();
+            let stated = ["User's name is Alice", "User loves programming in Rust"];
+            assert_eq!(contents, stated);
+        }
+        let of_others = [said("Alice works at the harbour")];
+        let kept = one(r#"{"memories":["Alice works at the harbour"]}"#, &of_others);
+        assert_eq!(kept.candidates.len(), 1, "that is a statement");
     }
 
     #[test]

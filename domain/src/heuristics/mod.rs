@@ -54,7 +54,8 @@ pub use self::german::is_german;
 pub use self::reckoned::{Stretch, days_meant, without_reckoned_dates};
 pub use self::statement::{StatementReading, read_statement, without_date};
 pub use self::testimony::{
-    Testimony, about_the_user, asked_to_remember, is_about_the_talk, testimony, why_silent,
+    Testimony, about_the_user, asked_to_remember, is_about_oneself, is_about_the_talk, testimony,
+    why_silent,
 };
 
 /// The longest content of a finding, in characters.

@@ -39,6 +39,10 @@ patterns! {
         r"(?:recipe|joke|poem))|curious|interested in knowing|fragte?|bittet|bat um|möchte wissen|will wissen|",
         r"hat gefragt|pregunta|preguntó|pide|pidió|quiere saber|saluda|message|input|query|question|request)\b",
     );
+    ONESELF = concat!(
+        r"(?i)\b(?:i|my|me|mine|myself|we|our|us|ich|mich|mir|mein(?:e[mnrs]?)?|wir|uns(?:er[a-zäöü]*)?|yo|mi|mis|",
+        r"soy|estoy|tengo|vivo|trabajo|nosotr[oa]s|nuestr[oa]s?)\b",
+    );
     NAMED_USER = r"(?i)^(?:the user\b|der nutzer\b|die nutzerin\b|el usuario\b|la usuaria\b|users?\b|usuario\b|nutzer(?:in)?\b)";
 }
 
@@ -139,6 +143,11 @@ pub fn about_the_user(statement: &str) -> String {
         Some(user) => format!("User{}", &text[user.end()..]),
         None => text.to_owned(),
     }
+}
+
+/// Whether a text speaks of its speaker.
+pub fn is_about_oneself(text: &str) -> bool {
+    ONESELF.is_match(text)
 }
 
 /// Whether a statement tells what was asked or said rather than something about the user.
