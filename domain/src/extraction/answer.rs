@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::evidence::{ECHO, Evidence};
 use super::{Candidate, Extracted, KnownStatement, MAX_STATEMENTS, SaidMessage};
+use super::{patterns_in, shares_most};
 use crate::heuristics;
 use crate::memory::{MemoryKind, clamp_importance};
 use crate::text;
@@ -38,6 +39,9 @@ impl Unusable {
     }
 }
 
+/// Why a statement is left out that is a piece of a message.
+const COPY: &str = "a copy of a message";
+
 /// One statement as the LLM answers it.
 #[derive(Debug)]
 struct Answered {
@@ -63,8 +67,6 @@ impl Answered {
             Value::String(text) => text.trim().parse().ok(),
             value => value.as_f64(),
         });
-        // Who names a fact and rates it at nothing has not rated it: nobody would ever see the memory.
-        let importance = importance.filter(|importance| *importance != 0.0);
         Some(Self {
             statement: text(&["statement", "content", "text", "fact", "memory"])?.to_owned(),
             kind: text(&["kind", "type"]).and_then(|kind| MemoryKind::parse(&kind.to_lowercase())),
@@ -106,20 +108,44 @@ pub fn read_answer(
     let items = items(answer)?;
     let evidence = Evidence::of(messages, known);
     let mut extracted = Extracted::default();
+    let mut copied: Vec<&SaidMessage> = Vec::new();
     for item in items {
         let kept = if extracted.candidates.len() >= MAX_STATEMENTS {
             Err("too many")
         } else {
             believe(item, messages, known, &evidence)
         };
+        let kept = kept.and_then(|candidate| {
+            let Some(message) = copied_from(&candidate.content, messages) else {
+                return Ok(candidate);
+            };
+            copied.push(message);
+            Err(COPY)
+        });
         match kept {
             Ok(candidate) => extracted.candidates.push(candidate),
             Err(reason) => *extracted.left_out.entry(reason).or_default() += 1,
         }
     }
+    rate_where_none_is_rated(&mut extracted.candidates);
+    for message in copied {
+        add_patterns(&mut extracted, message);
+    }
     leave_out_what_is_replaced(&mut extracted, known);
     leave_several_jobs(&mut extracted);
     Ok(extracted)
+}
+
+/// An LLM that names facts and rates all of them at nothing has rated none: nobody would ever see them.
+fn rate_where_none_is_rated(candidates: &mut [Candidate]) {
+    if candidates
+        .iter()
+        .all(|candidate| candidate.importance == 0.0)
+    {
+        for candidate in candidates {
+            candidate.importance = clamp_importance(f64::NAN);
+        }
+    }
 }
 
 /// Who tells of several jobs at once has them all: none takes the place of another.
@@ -206,9 +232,6 @@ fn believe(
     if heuristics::is_about_the_talk(&content) {
         return Err("about the conversation");
     }
-    if is_copied(&content, messages) {
-        return Err("a copy of a message");
-    }
     // With one message there is no doubt which one is meant, whatever number the model wrote.
     let named: Vec<usize> = match messages {
         [_] => vec![0],
@@ -248,13 +271,30 @@ fn believe(
     })
 }
 
-/// Whether a statement is no more than a piece of a message, in the user's own words: small models copy what
-/// they ought to read, greetings and all. Patterns make statements of it.
-fn is_copied(statement: &str, messages: &[SaidMessage]) -> bool {
+/// The message of which a statement is no more than a piece, in the user's own words, if patterns make
+/// statements of it: small models copy what they ought to read, greetings and all.
+fn copied_from<'m>(statement: &str, messages: &'m [SaidMessage]) -> Option<&'m SaidMessage> {
+    if !heuristics::is_about_oneself(statement) {
+        return None;
+    }
     let padded = |text: &str| format!(" {} ", text::normal_form(text));
     let copied = padded(statement);
-    let holds_it = |message: &SaidMessage| padded(&message.content).contains(&copied);
-    heuristics::is_about_oneself(statement) && messages.iter().any(holds_it)
+    let mut holding = messages
+        .iter()
+        .filter(|message| padded(&message.content).contains(&copied));
+    holding.find(|message| !patterns_in(message).is_empty())
+}
+
+/// Puts what patterns make of a message beside what was stated of it otherwise.
+fn add_patterns(extracted: &mut Extracted, message: &SaidMessage) {
+    for found in patterns_in(message) {
+        let known = |other: &Candidate| {
+            other.sources.contains(&message.id) && shares_most(&other.content, &found.content)
+        };
+        if !extracted.candidates.iter().any(known) {
+            extracted.candidates.push(found);
+        }
+    }
 }
 
 /// Noon of a date in the user's zone: the day is right in every neighbouring zone too.
@@ -582,44 +622,58 @@ mod tests {
     }
 
     #[test]
-    fn a_fact_that_is_rated_at_nothing_counts_as_one_that_was_not_rated() {
-        let messages = [said("I live in Porto")];
-        let rated = |importance: &str| {
+    fn facts_that_are_all_rated_at_nothing_count_as_not_rated() {
+        let messages = [said("I live in Porto and I like bread")];
+        let rated = |home: &str, bread: &str| -> Vec<f64> {
             let answer = format!(
-                r#"{{"memories":[{{"statement":"User lives in Porto","importance":{importance}}}]}}"#
+                r#"{{"memories":[{{"statement":"User lives in Porto","importance":{home}}},
+                                 {{"statement":"User likes bread","importance":{bread}}}]}}"#
             );
-            one(&answer, &messages).candidates[0].importance
+            let found = one(&answer, &messages).candidates;
+            found.iter().map(|found| found.importance).collect()
         };
-        assert_eq!(rated("0"), rated("null"));
-        assert_eq!(rated("\"0.0\""), rated("null"));
-        assert!(rated("0.1") < rated("null"));
+        assert_eq!(rated("0", "0"), rated("null", "null"));
+        assert_eq!(rated("\"0.0\"", "0"), rated("null", "null"));
+        assert_eq!(rated("0.8", "0"), [0.8, 0.0], "that one matters less");
     }
 
     #[test]
-    fn a_message_that_is_copied_is_no_statement_and_is_left_to_patterns() {
+    fn of_a_message_that_is_copied_patterns_make_statements() {
         let messages = [said(
             "Hello, my name is Alice and I love programming in Rust",
         )];
-        for copied in [
-            "Hello, my name is Alice and I love programming in Rust",
-            "I love programming in Rust.",
+        let contents = |statements: &[&str]| -> Vec<String> {
+            let answer = serde_json::json!({ "memories": statements }).to_string();
+            let found = read_answer(&answer, &messages, &[]).expect("usable");
+            assert_eq!(found.left_out.get(COPY), Some(&1), "{statements:?}");
+            found.candidates.into_iter().map(|c| c.content).collect()
+        };
+        let stated = ["User's name is Alice", "User loves programming in Rust"];
+        assert_eq!(contents(&[&messages[0].content]), stated);
+        assert_eq!(contents(&["I love programming in Rust."]), stated);
+        let beside = ["User's name is Alice", "I love programming in Rust"];
+        assert_eq!(contents(&beside), stated);
+    }
+
+    #[test]
+    fn what_is_said_of_others_or_read_by_no_pattern_may_be_told_in_the_users_words() {
+        for words in [
+            "Alice works at the harbour",
+            "Anna lives in the US",
+            "Leo has type I diabetes",
+            "Milo is allergic to soy",
+            "Bob lives in Portland, ME",
+            "Mi chiamo Marco",
         ] {
-            let answer =
-                serde_json::json!({ "memories": [{ "statement": copied, "importance": 0 }] });
-            let found = read_answer(&answer.to_string(), &messages, &[]).expect("usable");
-            assert_eq!(
-                found.left_out.get("a copy of a message"),
-                Some(&1),
-                "{copied}"
-            );
-            let all = super::super::completed(found, &messages).candidates;
-            let contents: Vec<_> = all.iter().map(|c| c.content.as_str()).collect();
-            let stated = ["User's name is Alice", "User loves programming in Rust"];
-            assert_eq!(contents, stated);
+            let answer = serde_json::json!({ "memories": [words] }).to_string();
+            let found = read_answer(&answer, &[said(words)], &[]).expect("usable");
+            let contents: Vec<_> = found
+                .candidates
+                .iter()
+                .map(|c| c.content.as_str())
+                .collect();
+            assert_eq!(contents, [words]);
         }
-        let of_others = [said("Alice works at the harbour")];
-        let kept = one(r#"{"memories":["Alice works at the harbour"]}"#, &of_others);
-        assert_eq!(kept.candidates.len(), 1, "that is a statement");
     }
 
     #[test]

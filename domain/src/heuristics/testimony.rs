@@ -39,9 +39,11 @@ patterns! {
         r"(?:recipe|joke|poem))|curious|interested in knowing|fragte?|bittet|bat um|möchte wissen|will wissen|",
         r"hat gefragt|pregunta|preguntó|pide|pidió|quiere saber|saluda|message|input|query|question|request)\b",
     );
+    // In the cases in which people write them: "US", "ME" and "type I" are something else.
     ONESELF = concat!(
-        r"(?i)\b(?:i|my|me|mine|myself|we|our|us|ich|mich|mir|mein(?:e[mnrs]?)?|wir|uns(?:er[a-zäöü]*)?|yo|mi|mis|",
-        r"soy|estoy|tengo|vivo|trabajo|nosotr[oa]s|nuestr[oa]s?)\b",
+        r"(?:^|[.,;:!?] |\b(?:and|but|that|because|so|hello|hi|hey) )[Ii](?:['’]\pL+)? \pL|\b(?:[Mm]y|[Mm]yself|[Ww]e|[Oo]ur|",
+        r"[Ii]ch|[Mm]ich|[Mm]ir|[Mm]ein(?:e[mnrs]?)?|[Ww]ir|[Uu]nser(?:e[mnrs]?)?|[Yy]o|[Mm]e llamo|mi|mis|[Nn]uestr[oa]s?)\b|",
+        r"^(?:Mis?|[Ss]oy|[Ee]stoy|[Tt]engo|[Vv]ivo|[Tt]rabajo)\b",
     );
     NAMED_USER = r"(?i)^(?:the user\b|der nutzer\b|die nutzerin\b|el usuario\b|la usuaria\b|users?\b|usuario\b|nutzer(?:in)?\b)";
 }

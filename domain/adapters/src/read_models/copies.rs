@@ -24,7 +24,7 @@ pub const ONE_USER: &str = "read_one_user";
 const INCOMING: &str = "read_incoming";
 /// A table of so few bytes is indexed within a second or two: quicker than in the way that goes through it
 /// twice so as to hold nothing back. Projections wait that long, as they do for any transaction that writes.
-const SMALL: i64 = 1 << 30;
+const SMALL: i64 = 256 << 20;
 
 /// A copy and how far it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -182,7 +182,7 @@ pub async fn make(
 }
 
 /// Adds the indexes that a copy still lacks, and has its tables looked over by the planner. Nothing else is
-/// held back meanwhile for more than a moment. Those of messages, about as much work as all others, are made
+/// held back meanwhile for more than a second or two. Those of messages, about as much work as all others, are made
 /// at the same time as these.
 ///
 /// # Errors
@@ -205,6 +205,11 @@ async fn add_missing(pool: &PgPool, schema: &str, tables: Vec<&String>) -> Resul
             .fetch_one(&mut *connection)
             .await?;
         let how = if bytes > SMALL { "CONCURRENTLY" } else { "" };
+        // Where a replay was killed, PostgreSQL may still be making an index that nobody sees yet.
+        let mut others = connection.begin().await?;
+        let wait = format!("LOCK TABLE {schema}.{table} IN SHARE UPDATE EXCLUSIVE MODE");
+        run(&mut others, wait).await?;
+        others.commit().await?;
         for index in missing_indexes(&mut connection, schema, table).await? {
             // One that an interrupted attempt left behind is of no use.
             let (name, create) = (&index.name, index.create(schema, how));

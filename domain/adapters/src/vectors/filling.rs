@@ -1,7 +1,10 @@
 //! Makes the vectors that a model lacks. What needs one is seen in the read models, so that nothing that was
 //! forgotten comes back; who may need some is seen in the log.
 
+use std::sync::{Mutex, PoisonError};
+
 use companion_domain::ids::UserId;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use pgvector::Vector as Pgvector;
 use sqlx::{AssertSqlSafe, PgPool};
 use tokio_util::sync::CancellationToken;
@@ -14,6 +17,8 @@ use crate::log::subscription::{self, Checkpoint, READ_MODELS};
 
 /// Texts that are embedded and kept at once.
 const TOGETHER: usize = 128;
+/// Users of whom vectors are made at the same time.
+const USERS: usize = 3;
 /// Hashes that are looked up at once.
 const HASHES: i64 = 4_096;
 
@@ -68,21 +73,61 @@ pub async fn catch_up(
     model: &EmbeddingModel,
     embedder: &Embedder,
     stop: &CancellationToken,
-    mut made: impl FnMut(u64),
+    made: impl FnMut(u64) + Send,
 ) -> Result<Round, VectorError> {
     let from = models::whole_up_to(pool, model).await?;
     let to = subscription::checkpoint(pool, READ_MODELS).await?;
-    let mut round = Round::default();
-    for user in users(pool, from, to).await? {
-        let mut after = Vec::new();
+    let filling = Filling {
+        pool,
+        model,
+        embedder,
+        stop,
+        made: Mutex::new(made),
+    };
+    let users = users(pool, from, to).await?;
+    // While the model works for one, the database does for another.
+    let mut rounds = stream::iter(users)
+        .map(|user| filling.fill(user))
+        .buffer_unordered(USERS);
+    let mut all = Round::default();
+    while let Some(round) = rounds.try_next().await? {
+        all.made += round.made;
+        all.stopped |= round.stopped;
+    }
+    drop(rounds);
+    if !all.stopped {
+        let mut connection = pool.acquire().await?;
+        models::note_whole(&mut connection, model, to).await?;
+    }
+    Ok(all)
+}
+
+/// What a round works with.
+struct Filling<'a, M> {
+    pool: &'a PgPool,
+    model: &'a EmbeddingModel,
+    embedder: &'a Embedder,
+    stop: &'a CancellationToken,
+    made: Mutex<M>,
+}
+
+impl<M: FnMut(u64) + Send> Filling<'_, M> {
+    /// Makes what is lacking of a user.
+    async fn fill(&self, user: UserId) -> Result<Round, VectorError> {
+        let (pool, model) = (self.pool, self.model);
+        let (mut round, mut after) = (Round::default(), Vec::new());
         loop {
+            if self.stop.is_cancelled() {
+                round.stopped = true;
+                return Ok(round);
+            }
             let hashes = lacking(pool, model, user, &after).await?;
             let Some(last) = hashes.last() else {
-                break;
+                return Ok(round);
             };
             after.clone_from(last);
             for some in hashes.chunks(TOGETHER) {
-                if stop.is_cancelled() {
+                if self.stop.is_cancelled() {
                     round.stopped = true;
                     return Ok(round);
                 }
@@ -92,16 +137,14 @@ pub async fn catch_up(
                 lacking.sort_unstable_by_key(|(_, text)| text.len());
                 let (hashes, texts): (Vec<_>, Vec<_>) = lacking.into_iter().unzip();
                 let count = texts.len() as u64;
-                let vectors = embedder.embed(texts).await?;
+                let vectors = self.embedder.embed(texts).await?;
                 keep(pool, model, user, &hashes, &vectors).await?;
                 round.made += count;
+                let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
                 made(count);
             }
         }
     }
-    let mut connection = pool.acquire().await?;
-    models::note_whole(&mut connection, model, to).await?;
-    Ok(round)
 }
 
 /// Of whom something was appended between two places of the log; from its beginning: everybody.
