@@ -10,9 +10,13 @@ use companion_adapters::redis_link::RedisLink;
 use companion_adapters::reply_texts::ReplyTexts;
 use companion_domain::ids::{ExternalUserId, UserId};
 use serde_json::json;
+use tokio::sync::oneshot;
 
 use crate::operator::{Interrupted, Manner, Operator, Progress, user};
 use crate::output::note;
+
+/// What is said when the command is stopped in time.
+const NOT_ERASED: &str = "Nothing was erased.";
 
 /// Who is erased.
 #[derive(Debug, clap::Args)]
@@ -44,7 +48,8 @@ async fn perform(operator: &Operator, options: &Options) -> Result<ExitCode> {
     );
     let user = UserId::of(&options.user);
     let name = options.user.as_str();
-    let holdings = eraser.holdings(user).await?;
+    let counted = operator.unless_stopped(NOT_ERASED, eraser.holdings(user));
+    let holdings = counted.await??;
     if options.manner.dry_run {
         return report(options, &holdings, || {
             format!("{}\nNothing was changed.", told(name, &holdings))
@@ -55,8 +60,14 @@ async fn perform(operator: &Operator, options: &Options) -> Result<ExitCode> {
             format!("There is nobody called {name}, and nothing to erase.")
         });
     }
-    if !options.yes && !confirmed(name, &holdings)? {
-        bail!("not erased: what was typed is not {name}");
+    if !options.yes {
+        let typed = operator.unless_stopped(NOT_ERASED, confirmed(name, &holdings));
+        if !typed.await?? {
+            bail!("not erased: what was typed is not {name}");
+        }
+    }
+    if operator.stop.is_cancelled() {
+        return Err(Interrupted::with(NOT_ERASED));
     }
     if holdings.registered {
         eraser.begin(user).await?;
@@ -114,7 +125,7 @@ fn told(name: &str, holdings: &Holdings) -> String {
 }
 
 /// Whether the operator means it.
-fn confirmed(name: &str, holdings: &Holdings) -> Result<bool> {
+async fn confirmed(name: &str, holdings: &Holdings) -> Result<bool> {
     if !io::stdin().is_terminal() {
         bail!("erasing can't be undone; add --yes to do it without being asked");
     }
@@ -123,7 +134,12 @@ fn confirmed(name: &str, holdings: &Holdings) -> Result<bool> {
         io::stderr(),
         "This can't be undone. Type {name} to erase them: "
     );
-    let mut typed = String::new();
-    io::stdin().read_line(&mut typed)?;
+    // On a thread that nobody waits for: Ctrl-C must not have to wait for a line.
+    let (send, typed) = oneshot::channel();
+    std::thread::spawn(move || {
+        let mut typed = String::new();
+        send.send(io::stdin().read_line(&mut typed).map(|_| typed))
+    });
+    let typed = typed.await??;
     Ok(typed.trim() == name)
 }

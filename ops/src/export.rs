@@ -152,6 +152,10 @@ async fn write(
     written: &mut Written,
 ) -> Result<()> {
     let mut export = Export::begin(&operator.store, user).await?;
+    if !export.is_of_somebody() {
+        // Erased since the users were listed.
+        return Ok(());
+    }
     let length = export.length().await?;
     if manner.dry_run {
         written.users += 1;

@@ -138,7 +138,7 @@ async fn change(
         let advance = |count| progress.advance(count);
         let round = filling::catch_up(pool, model, embedder, stop, advance).await?;
         made += round.made;
-        if round.stopped {
+        if round.stopped || stop.is_cancelled() {
             return Err(Interrupted::with(format!(
                 "{made} vectors were made. They are kept; the same command goes on from there. {} ({}) is live as before.",
                 live.model,

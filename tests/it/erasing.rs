@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::commands::{Ran, companion};
+use crate::commands::{Ran, companion, stopped};
 use crate::memory::{answer, statement, tell};
 use crate::steps::{expect, hears_of_cancelled_replies};
 
@@ -514,6 +514,46 @@ async fn the_operator_erases_after_being_asked_twice() {
         code == Some(0) && said.contains("nobody called alice"),
         "{said}"
     );
+}
+
+#[tokio::test]
+async fn an_erasure_that_is_stopped_before_it_has_begun_erases_nobody() {
+    let app = App::start().await;
+    tell(&app, "alice", "I have a greyhound", "User has a greyhound").await;
+    let pool = &app.core.pool;
+    let mut holder = pool.begin().await.unwrap();
+    sqlx::query("LOCK TABLE erasures IN ACCESS EXCLUSIVE MODE")
+        .execute(&mut *holder)
+        .await
+        .unwrap();
+    let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()
+                 AND wait_event_type = 'Lock' AND query LIKE '%convert_from(job%')";
+    let begun = async || -> bool { sqlx::query_scalar(waits).fetch_one(pool).await.unwrap() };
+    let erase = ["erase", "alice", "--yes"];
+    let told = stopped(&app.variables, &erase, begun).await.stopped();
+    assert!(told.contains("Nothing was erased."), "{told}");
+    holder.rollback().await.unwrap();
+    assert_eq!(app.memories("alice").await, ["User has a greyhound"]);
+}
+
+#[tokio::test]
+async fn what_redis_holds_of_who_is_erased_by_a_command_without_redis_is_left_to_a_worker() {
+    let app = App::start_with(&[("REDIS_URL", &database::redis())]).await;
+    tell(&app, "alice", "I have a greyhound", "User has a greyhound").await;
+    let conversation: Uuid = sqlx::query_scalar("SELECT conversation_id FROM conversations")
+        .fetch_one(&app.core.pool)
+        .await
+        .unwrap();
+    let mut variables = app.variables.clone();
+    variables.remove("REDIS_URL");
+    let erased = companion(&variables, &["erase", "alice", "--yes"]).await;
+    assert_eq!(erased.code, Some(0), "{}", erased.err);
+    // As a worker does from time to time.
+    erasure::bury_buffers(&app.core.pool, &app.core.buffer)
+        .await
+        .unwrap();
+    let buffered = app.core.buffer.peek(ConversationId(conversation)).await;
+    assert!(buffered.is_none());
 }
 
 #[tokio::test]

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use companion_adapters::erasure::Eraser;
+use companion_adapters::portable::export::{Export, ExportError};
+use companion_domain::ids::{ExternalUserId, UserId};
 use companion_tests::app::{App, status_and_json};
 use companion_tests::llm::Behaviour;
 use reqwest::{Method, RequestBuilder};
@@ -707,4 +710,29 @@ async fn only_files_of_the_right_kind_and_size_from_known_users_are_looked_at() 
         let (status, _) = status_and_json(request.send().await.unwrap()).await;
         assert_eq!(status, 401);
     }
+}
+
+#[tokio::test]
+async fn an_export_of_somebody_who_is_erased_meanwhile_has_no_end() {
+    let app = start().await;
+    a_life(&app, "alice").await;
+    let alice = ExternalUserId::parse("alice").unwrap();
+    let user = UserId::of(&alice);
+    let store = &app.core.store;
+    let key = store.vault().key(&app.core.pool, user).await.unwrap();
+    let mut export = Export::begin(store, &alice).await.unwrap();
+    let header = export.next().await.unwrap();
+    assert!(header.is_some() && export.is_of_somebody());
+    Eraser::of(&app.core).erase(user).await.unwrap();
+    let rest = loop {
+        match export.next().await {
+            Ok(Some(_)) => {}
+            ended => break ended,
+        }
+    };
+    assert!(matches!(rest, Err(ExportError::Erased)), "{rest:?}");
+    let has = store.vault().is_in_force(&app.core.pool, user, &key).await;
+    assert!(!has.unwrap());
+    let later = Export::begin(store, &alice).await.unwrap();
+    assert!(!later.is_of_somebody());
 }

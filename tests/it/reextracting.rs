@@ -2,10 +2,12 @@
 
 use std::io::Write;
 
+use companion_adapters::reextractions;
 use companion_tests::app::App;
 use companion_tests::llm::{Behaviour, ScriptedLlm};
 use reqwest::Method;
 use serde_json::{Value, json};
+use sqlx::Connection;
 
 use crate::commands::{Ran, companion};
 use crate::memory::{answer, list, statement, tell};
@@ -342,4 +344,34 @@ async fn a_portion_of_which_the_llm_makes_nonsense_changes_nothing() {
     .await;
     assert_eq!(code, Some(1));
     assert!(stderr.contains("--method llm"), "{stderr}");
+}
+
+#[tokio::test]
+async fn another_server_makes_another_run_and_one_command_at_a_time_works_on_it() {
+    let app = told().await;
+    let (small, large) = (ScriptedLlm::start().await, ScriptedLlm::start().await);
+    for found in found_by_another_prompt() {
+        small.next_extraction(found);
+    }
+    let shown = done(&app, &["--endpoint", &small.base_url(), "--all"]).await;
+    let name = shown["run"].as_str().unwrap();
+    // One that has read is shown; this one is still to be made.
+    let foreseen = done(
+        &app,
+        &["--endpoint", &large.base_url(), "--all", "--dry-run"],
+    )
+    .await;
+    assert_eq!(foreseen["portions"], 3, "{foreseen}");
+    let listed = done(&app, &["--list"]).await;
+    assert_eq!(listed[0]["endpoint"], small.base_url());
+
+    let other = reextractions::alone(&app.core.pool, name).await.unwrap();
+    for act in ["--apply", "--rollback", "--discard"] {
+        let (code, _, stderr) = reextract(&app, &[act, name]).await;
+        assert_eq!(code, Some(1), "{act}: {stderr}");
+        assert!(stderr.contains("another command works on run"), "{stderr}");
+    }
+    other.unwrap().close().await.unwrap();
+    done(&app, &["--apply", name]).await;
+    assert_eq!(app.memories("alice").await, AFTER);
 }

@@ -108,6 +108,11 @@ impl Buffer {
         self.process.invalidate(&conversation).await;
     }
 
+    /// Whether it is shared with other processes, by Redis.
+    pub fn is_shared(&self) -> bool {
+        self.redis.is_some()
+    }
+
     /// Throws a conversation's buffer away for good: whoever read the log before and comes late with
     /// it stores nothing any more. `false` when Redis does not answer.
     pub async fn bury(&self, conversation: ConversationId) -> bool {

@@ -7,7 +7,7 @@ use companion_domain::extraction::Candidate;
 use companion_domain::ids::{ConversationId, MessageId, UserId, derived};
 use companion_domain::reextraction::Portion;
 use serde::{Deserialize, Serialize};
-use sqlx::{FromRow, PgExecutor, PgPool, QueryBuilder};
+use sqlx::{Connection, FromRow, PgConnection, PgExecutor, PgPool, QueryBuilder};
 use uuid::Uuid;
 
 use crate::vault::{Binding, DataKey, VaultError};
@@ -30,6 +30,8 @@ pub struct Settings {
     pub instructions: Option<String>,
     /// The model that is asked.
     pub model: Option<String>,
+    /// Where it is asked, without a user's name and password.
+    pub endpoint: Option<String>,
     /// Only what was said since then is read.
     pub since: Option<DateTime<Utc>>,
 }
@@ -94,7 +96,7 @@ impl RunState {
     }
 }
 
-const COLUMNS: &str = "run, user_id, method, prompt_id, prompt_hash, instructions, model, since, state, made_at, applied_at";
+const COLUMNS: &str = "run, user_id, method, prompt_id, prompt_hash, instructions, model, endpoint, since, state, made_at, applied_at";
 
 #[derive(FromRow)]
 struct RunRow {
@@ -105,6 +107,7 @@ struct RunRow {
     prompt_hash: Option<String>,
     instructions: Option<String>,
     model: Option<String>,
+    endpoint: Option<String>,
     since: Option<DateTime<Utc>>,
     state: String,
     made_at: DateTime<Utc>,
@@ -122,6 +125,7 @@ impl From<RunRow> for Run {
                 prompt_hash: row.prompt_hash,
                 instructions: row.instructions,
                 model: row.model,
+                endpoint: row.endpoint,
                 since: row.since,
             },
             state: RunState::parse(&row.state).unwrap_or(RunState::Discarded),
@@ -141,8 +145,8 @@ pub async fn make(
     settings: &Settings,
 ) -> Result<bool, sqlx::Error> {
     let made = sqlx::query(
-        "INSERT INTO reextractions (run, user_id, method, prompt_id, prompt_hash, instructions, model, since)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (run) DO NOTHING",
+        "INSERT INTO reextractions (run, user_id, method, prompt_id, prompt_hash, instructions, model, endpoint, since)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (run) DO NOTHING",
     )
     .bind(name)
     .bind(settings.user.map(|user| user.0))
@@ -151,10 +155,25 @@ pub async fn make(
     .bind(&settings.prompt_hash)
     .bind(&settings.instructions)
     .bind(&settings.model)
+    .bind(&settings.endpoint)
     .bind(settings.since)
     .execute(executor)
     .await?;
     Ok(made.rows_affected() == 1)
+}
+
+/// Makes sure that nobody else works on a run, as long as what is returned lives; `None` when somebody does.
+///
+/// # Errors
+/// When the database fails.
+pub async fn alone(pool: &PgPool, run: &str) -> Result<Option<PgConnection>, sqlx::Error> {
+    let mut connection = PgConnection::connect_with(&pool.connect_options()).await?;
+    let lock = "SELECT pg_try_advisory_lock(hashtextextended('reextraction ' || $1, 0))";
+    let alone: bool = sqlx::query_scalar(lock)
+        .bind(run)
+        .fetch_one(&mut connection)
+        .await?;
+    Ok(alone.then_some(connection))
 }
 
 /// The runs, latest first.

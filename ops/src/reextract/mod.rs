@@ -18,6 +18,7 @@ use companion_adapters::config::ExtractionMode;
 use companion_adapters::embedder::Embedder;
 use companion_adapters::reextractions::{self, Run, RunState, Settings};
 use companion_domain::ids::ExternalUserId;
+use sqlx::PgConnection;
 
 use crate::moment::moment;
 use crate::operator::{Interrupted, Manner, Operator, user};
@@ -133,10 +134,12 @@ async fn perform(operator: &Operator, options: &Options) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     if let Some(name) = &options.rollback {
+        let _alone = alone(operator, name).await?;
         let run = named(operator, name).await?;
         return acting::roll_back(operator, &run, manner).await;
     }
     if let Some(name) = &options.discard {
+        let _alone = alone(operator, name).await?;
         let run = named(operator, name).await?;
         return acting::discard(operator, &run, manner).await;
     }
@@ -175,6 +178,9 @@ async fn perform(operator: &Operator, options: &Options) -> Result<ExitCode> {
         (None, Some(wanted)) => make(operator, &wanted.settings).await?,
         (None, None) => bail!("say which run, or what to read; see: companion reextract --help"),
     };
+    let _alone = alone(operator, &run.name).await?;
+    // As it is now that nobody else works on it.
+    let run = named(operator, &run.name).await?;
     let mut work = Reextraction {
         operator,
         run,
@@ -213,6 +219,12 @@ async fn perform(operator: &Operator, options: &Options) -> Result<ExitCode> {
         report::show(&work, manner).await?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Makes sure that no other command works on a run, as long as what is returned lives.
+async fn alone(operator: &Operator, run: &str) -> Result<PgConnection> {
+    let alone = reextractions::alone(&operator.pool, run).await?;
+    alone.with_context(|| format!("another command works on run {run}; wait for it, or stop it"))
 }
 
 async fn named(operator: &Operator, name: &str) -> Result<Run> {

@@ -156,6 +156,11 @@ impl Reextraction<'_> {
                 if operator.stop.is_cancelled() {
                     return Ok(false);
                 }
+                // Nothing of somebody who was erased meanwhile goes to an LLM.
+                let vault = operator.store.vault();
+                if !vault.is_in_force(&operator.pool, user, &key).await? {
+                    return Ok(true);
+                }
                 let found = self
                     .read_portion(llm, user, zone, portion, &mut shadow)
                     .await?;

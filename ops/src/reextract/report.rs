@@ -199,6 +199,7 @@ struct Listed<'a> {
     prompt: Option<&'a str>,
     prompt_hash: Option<&'a str>,
     model: Option<&'a str>,
+    endpoint: Option<&'a str>,
     since: Option<String>,
 }
 
@@ -214,6 +215,7 @@ impl<'a> From<&'a Run> for Listed<'a> {
             prompt: settings.prompt_id.as_deref(),
             prompt_hash: settings.prompt_hash.as_deref(),
             model: settings.model.as_deref(),
+            endpoint: settings.endpoint.as_deref(),
             since: settings.since.map(|at| at.to_rfc3339()),
         }
     }
@@ -228,12 +230,13 @@ pub(super) async fn list(operator: &Operator, manner: Manner) -> Result<()> {
     }
     for run in listed {
         line(format_args!(
-            "{}  {:<11}  {}  prompt {}  model {}",
+            "{}  {:<11}  {}  prompt {}  model {} at {}",
             run.run,
             run.state.as_str().replace('_', " "),
             run.method,
             printable(run.prompt.unwrap_or("-")),
             printable(run.model.unwrap_or("-")),
+            printable(run.endpoint.unwrap_or("-")),
         ));
     }
     Ok(())

@@ -62,10 +62,12 @@ pub(super) fn of(asked: &Asked, config: &Config) -> Result<Wanted> {
         prompt_hash: None,
         instructions: None,
         model: None,
+        endpoint: None,
         since: asked.since,
     };
     if !patterns {
         settings.model = Some(endpoint.model.clone());
+        settings.endpoint = Some(without_credentials(&endpoint.base_url));
         match asked.prompt.as_deref() {
             None | Some("builtin") => {
                 settings.prompt_id = Some(extraction::PROMPT_ID.to_owned());
@@ -85,4 +87,14 @@ pub(super) fn of(asked: &Asked, config: &Config) -> Result<Wanted> {
         }
     }
     Ok(Wanted { settings, endpoint })
+}
+
+/// A URL without the user's name and password that it may hold.
+fn without_credentials(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
+    let (host, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let host = host.rsplit('@').next().unwrap_or_default();
+    format!("{scheme}://{host}{path}")
 }

@@ -30,6 +30,9 @@ pub enum ExportError {
     /// Something in the log has no JSON form.
     #[error("an event can't be written: {0}")]
     Unwritable(#[from] serde_json::Error),
+    /// The user was erased while it was written.
+    #[error("the user was erased meanwhile")]
+    Erased,
 }
 
 /// A reply that has begun and not ended.
@@ -42,6 +45,8 @@ struct Running {
 pub struct Export {
     store: EventStore,
     user: UserId,
+    /// The user's key when it began.
+    key: Option<Uuid>,
     header: Option<Header>,
     after: Checkpoint,
     /// The last event that was there when it began: what comes later is not in it.
@@ -57,6 +62,14 @@ pub struct Export {
     ended: bool,
 }
 
+/// The id of a user's key now.
+async fn key_of(store: &EventStore, user: UserId) -> Result<Option<Uuid>, sqlx::Error> {
+    sqlx::query_scalar("SELECT key_id FROM user_keys WHERE user_id = $1")
+        .bind(user.0)
+        .fetch_optional(store.pool())
+        .await
+}
+
 impl Export {
     /// Begins one of all that there is of a user now; of one who is not known, an empty one.
     ///
@@ -64,6 +77,7 @@ impl Export {
     /// [`ExportError`] when the database fails.
     pub async fn begin(store: &EventStore, external: &ExternalUserId) -> Result<Self, ExportError> {
         let user = UserId::of(external);
+        let key = key_of(store, user).await?;
         let begun_at = local::oldest_running(store).await?;
         let until: Option<Checkpoint> = sqlx::query_as(
             "SELECT e.xid::text::bigint AS xid, e.position FROM events e WHERE e.user_id = $1
@@ -75,6 +89,7 @@ impl Export {
         Ok(Self {
             store: store.clone(),
             user,
+            key,
             header: Some(Header {
                 format: FORMAT.to_owned(),
                 version: VERSION,
@@ -93,6 +108,11 @@ impl Export {
             written: 0,
             ended: false,
         })
+    }
+
+    /// Whether there was such a user when it began.
+    pub fn is_of_somebody(&self) -> bool {
+        self.key.is_some()
     }
 
     /// How many events of the log it goes through at the most, for an estimate.
@@ -126,6 +146,10 @@ impl Export {
         while !self.ended {
             if self.page(&mut lines).await? {
                 self.interrupt(&mut lines)?;
+                // What can't be opened any more is missing: no whole export, and nothing to be kept.
+                if key_of(&self.store, self.user).await? != self.key {
+                    return Err(ExportError::Erased);
+                }
                 serde_json::to_writer(&mut lines, &End { end: self.written })?;
                 lines.push(b'\n');
                 self.ended = true;

@@ -187,6 +187,28 @@ impl Vault {
         }
     }
 
+    /// Whether a user has this key still, as the database has it and not a cache.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn is_in_force(
+        &self,
+        pool: &PgPool,
+        user: UserId,
+        key: &DataKey,
+    ) -> Result<bool, sqlx::Error> {
+        let has = "SELECT EXISTS (SELECT FROM user_keys WHERE user_id = $1 AND key_id = $2)";
+        let has: bool = sqlx::query_scalar(has)
+            .bind(user.0)
+            .bind(key.id)
+            .fetch_one(pool)
+            .await?;
+        if !has {
+            self.forget(user).await;
+        }
+        Ok(has)
+    }
+
     /// The key of a user.
     ///
     /// # Errors
