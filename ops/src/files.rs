@@ -1,9 +1,9 @@
 //! Files that are there whole or not at all.
 
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow};
@@ -22,23 +22,26 @@ pub(crate) struct Writer {
     unfinished: PathBuf,
     hash: Sha256,
     bytes: u64,
+    /// Whether it has its name: what is called unfinished then is somebody else's.
+    named: bool,
 }
 
 impl Writer {
     /// Begins a file; only its owner may read it.
+    ///
+    /// # Errors
+    /// When it can't be written, or another command is writing it.
     pub(crate) fn create(path: &Path) -> Result<Self> {
         let unfinished = unfinished(path);
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600);
-        let file = options
-            .open(&unfinished)
-            .map_err(|error| cannot_write(&unfinished, &error))?;
+        let opened = open_alone(&unfinished);
+        let file = opened.map_err(|error| cannot_write(&unfinished, &error))?;
         Ok(Self {
             file: Some(BufWriter::with_capacity(BUFFER, file)),
             path: path.to_owned(),
             unfinished,
             hash: Sha256::new(),
             bytes: 0,
+            named: false,
         })
     }
 
@@ -75,15 +78,40 @@ impl Writer {
         if let Some(file) = self.file.take() {
             put(file).map_err(|error| cannot_write(&self.path, &error))?;
         }
+        self.named = true;
         Ok((self.bytes, self.sha256()))
     }
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        // One that has its name is not found any more.
-        let _ = fs::remove_file(&self.unfinished);
+        if !self.named {
+            let _ = fs::remove_file(&self.unfinished);
+        }
     }
+}
+
+/// Opens a file that nobody else writes, empty and for its owner alone, whatever lies there from before.
+fn open_alone(path: &Path) -> io::Result<File> {
+    let taken = || io::Error::other("another command is writing it");
+    let mut options = OpenOptions::new();
+    let options = options.write(true).create(true).truncate(false).mode(0o600);
+    let file = options.open(path)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(taken()),
+        // Some network file systems know no locks.
+        Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
+        Err(TryLockError::Error(error)) => return Err(error),
+    }
+    // Whoever had it may have given it its name meanwhile; and a link leads elsewhere.
+    let (opened, there) = (file.metadata()?, fs::symlink_metadata(path)?);
+    if (opened.dev(), opened.ino()) != (there.dev(), there.ino()) {
+        return Err(taken());
+    }
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    file.set_len(0)?;
+    Ok(file)
 }
 
 /// What a file is called until it is whole.
@@ -162,6 +190,24 @@ mod tests {
         let (bytes, sha256) = whole.finish().expect("finished");
         assert_eq!((names(), bytes), (vec!["one".into()], 3));
         assert!(sha256.starts_with("ba7816bf"), "{sha256}");
+    }
+
+    #[test]
+    fn a_file_has_one_writer_at_a_time_and_what_one_left_behind_is_no_hindrance() {
+        let folder = tempfile::tempdir().expect("folder");
+        let (one, part) = (folder.path().join("one"), folder.path().join("one.part"));
+        fs::write(&part, "left behind by a crash").expect("written");
+        let mut first = Writer::create(&one).expect("created");
+        let mode = fs::metadata(&part).expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let second = Writer::create(&one).err().expect("refused");
+        assert!(second.to_string().contains("another command"), "{second}");
+        first.write(b"whole").expect("written");
+        first.finish().expect("finished");
+        assert_eq!(fs::read(&one).expect("there"), b"whole");
+        std::os::unix::fs::symlink(&one, &part).expect("linked");
+        assert!(Writer::create(&one).is_err(), "a link leads elsewhere");
+        assert_eq!(fs::read(&one).expect("there"), b"whole");
     }
 
     #[test]
