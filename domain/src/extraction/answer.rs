@@ -657,23 +657,23 @@ mod tests {
 
     #[test]
     fn what_is_said_of_others_or_read_by_no_pattern_may_be_told_in_the_users_words() {
+        let told = |words: &str, message: String| {
+            let answer = serde_json::json!({ "memories": [words] }).to_string();
+            let found = read_answer(&answer, &[said(&message)], &[]).expect("usable");
+            let contents: Vec<_> = found.candidates.into_iter().map(|c| c.content).collect();
+            assert_eq!(contents, [words]);
+        };
         for words in [
             "Alice works at the harbour",
             "Anna lives in the US",
             "Leo has type I diabetes",
             "Milo is allergic to soy",
             "Bob lives in Portland, ME",
-            "Mi chiamo Marco",
         ] {
-            let answer = serde_json::json!({ "memories": [words] }).to_string();
-            let found = read_answer(&answer, &[said(words)], &[]).expect("usable");
-            let contents: Vec<_> = found
-                .candidates
-                .iter()
-                .map(|c| c.content.as_str())
-                .collect();
-            assert_eq!(contents, [words]);
+            // Of the rest patterns make a statement.
+            told(words, format!("{words}. I live in Porto."));
         }
+        told("Mi chiamo Marco", "Mi chiamo Marco".to_owned());
     }
 
     #[test]
