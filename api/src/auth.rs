@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
+use chrono::{DateTime, Utc};
 use companion_adapters::erasure::{Eraser, Erasure};
+use companion_adapters::log::event_store::{AppendError, EventStore};
 use companion_adapters::{api_keys, erasure};
 use companion_domain::ids::{ExternalUserId, InvalidUserId, UserId};
 use poem::{Addr, Request, RequestBody};
@@ -16,6 +18,9 @@ use crate::limits;
 
 /// The user of a service without authentication who names nobody.
 const DEFAULT_USER: &str = "default_user";
+/// What is told to whom a token stands for nobody any more.
+pub(crate) const ERASED: &str =
+    "The user was erased after this token was issued. Get a new one to begin anew.";
 const AUTHORIZATION: &str = "authorization";
 const X_API_KEY: &str = "x-api-key";
 const X_USER_ID: &str = "x-user-id";
@@ -27,6 +32,8 @@ pub(crate) struct Caller {
     pub(crate) user: UserId,
     /// Whether the credential opens what only the operator may do.
     pub(crate) admin: bool,
+    /// When the user had last been erased as the credential was judged.
+    pub(crate) erased_at: Option<DateTime<Utc>>,
 }
 
 impl Caller {
@@ -35,7 +42,16 @@ impl Caller {
             user: UserId::of(&external),
             external,
             admin,
+            erased_at: None,
         }
+    }
+
+    /// Makes sure that the caller is registered. Of one who was erased since the credential was judged no new
+    /// life is begun.
+    pub(crate) async fn ensure_user(&self, store: &EventStore) -> Result<UserId, AppendError> {
+        store
+            .ensure_user_since(&self.external, self.erased_at)
+            .await
     }
 }
 
@@ -111,7 +127,9 @@ impl<'a> ApiExtractor<'a> for Caller {
         let caller = match judge(app, request).await {
             Ok(caller) => caller,
             Err(problem) if problem.is_unauthorized() => {
-                limits::guessed(app, address(request)).await?;
+                if has_credential(request) {
+                    limits::guessed(app, address(request)).await?;
+                }
                 return Err(problem.into());
             }
             Err(problem) => return Err(problem.into()),
@@ -122,6 +140,23 @@ impl<'a> ApiExtractor<'a> for Caller {
         }
         Ok(caller)
     }
+}
+
+/// Judges the credential again, as time has passed: its user may have been erased, or the key revoked.
+///
+/// # Errors
+/// 401 when it is not valid any more.
+pub(crate) async fn judge_again(request: &Request) -> Result<(), Problem> {
+    match request.data() {
+        Some(app) => judge(app, request).await.map(drop),
+        None => Ok(()),
+    }
+}
+
+/// Whether there is anything that a caller could have guessed.
+fn has_credential(request: &Request) -> bool {
+    let headers = request.headers();
+    headers.contains_key(AUTHORIZATION) || headers.contains_key(X_API_KEY)
 }
 
 /// The address that a request comes from.
@@ -167,20 +202,24 @@ async fn by_token(app: &App, value: &str) -> Result<Caller, Problem> {
     let caller = Caller::new(verified.user, verified.admin);
     let erased = erasure::last(&app.core.pool, caller.user).await?;
     if erased.is_some_and(|erased| erased.outdates(verified.issued_at)) {
-        return Err(Problem::unauthorized(
-            "The user was erased after this token was issued. Get a new one to begin anew.",
-        ));
+        return Err(Problem::unauthorized(ERASED));
     }
     admit(app, caller, erased).await
 }
 
 async fn by_key(app: &App, value: &str) -> Result<Caller, Problem> {
-    let user = api_keys::judge(&app.core.pool, value.trim()).await?;
-    let user = user.ok_or_else(|| {
-        Problem::unauthorized("This API key is not accepted: it is unknown or was revoked.")
-    })?;
-    let caller = Caller::new(user, false);
+    let judge = async || {
+        let user = api_keys::judge(&app.core.pool, value.trim()).await?;
+        user.ok_or_else(|| {
+            Problem::unauthorized("This API key is not accepted: it is unknown or was revoked.")
+        })
+    };
+    let caller = Caller::new(judge().await?, false);
     let erased = erasure::last(&app.core.pool, caller.user).await?;
+    if erased.is_some() {
+        // An erasure takes the keys of the life that it ends: was it that one?
+        judge().await?;
+    }
     admit(app, caller, erased).await
 }
 
@@ -192,12 +231,13 @@ async fn by_name(app: &App, request: &Request) -> Result<Caller, Problem> {
 
 /// Lets a caller in. Of a user who begins anew this process may still hold the key of the life that
 /// another process has ended; and what is left of that life must be gone before the next begins.
-async fn admit(app: &App, caller: Caller, erased: Option<Erasure>) -> Result<Caller, Problem> {
+async fn admit(app: &App, mut caller: Caller, erased: Option<Erasure>) -> Result<Caller, Problem> {
     if let Some(erased) = erased {
         app.core.store.vault().forget(caller.user).await;
         if erased.under_way {
             Eraser::of(&app.core).finish(caller.user).await?;
         }
+        caller.erased_at = Some(erased.erased_at);
     }
     Ok(caller)
 }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use companion_domain::ids::UserId;
 use jsonschema::{Draft, Validator};
@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use uuid::Uuid;
 
+use crate::auth;
 use crate::code::Code;
 use crate::error::{FieldError, Problem};
 use crate::limits;
@@ -40,6 +41,8 @@ static SENDERS: Mutex<BTreeSet<UserId>> = Mutex::new(BTreeSet::new());
 static GIVEN_BACK: Notify = Notify::const_new();
 /// How long the next one waits for a place.
 const PLACE_WITHIN: Duration = Duration::from_secs(10);
+/// Who takes longer to send a body is judged again when it is there.
+const AT_ONCE: Duration = Duration::from_millis(100);
 /// A body that is larger is checked away from the threads that serve requests.
 const LARGE: usize = 256 * 1024;
 /// The most faults that an answer tells.
@@ -160,7 +163,7 @@ fn senders() -> MutexGuard<'static, BTreeSet<UserId>> {
 /// it until that is dropped.
 ///
 /// # Errors
-/// When it is too large or too slow, or when there is no place for it.
+/// When it is too large or too slow, when there is no place for it, or when the caller is let in no more.
 pub(crate) async fn received(
     request: &Request,
     body: &mut RequestBody,
@@ -178,6 +181,7 @@ pub(crate) async fn received(
         let place = tokio::time::timeout(PLACE_WITHIN, Place::take(limits::user())).await;
         Some(place.map_err(|_| Problem::from(Code::TooBusy))?)
     };
+    let begun = Instant::now();
     let read = body.take()?.into_bytes_limit(limit);
     let read = tokio::time::timeout(within(most), read).await;
     let bytes = match read.map_err(|_| Problem::from(Code::RequestTimeout))? {
@@ -186,6 +190,9 @@ pub(crate) async fn received(
         }
         bytes => bytes?,
     };
+    if limits::user().is_some() && begun.elapsed() > AT_ONCE {
+        auth::judge_again(request).await?;
+    }
     Ok((bytes.into(), place))
 }
 

@@ -3,6 +3,7 @@
 use companion_adapters::llm::LlmFailure;
 use companion_adapters::log::event_store::{AppendError, ReadError};
 use companion_adapters::lost_replies::EndError;
+use companion_adapters::vault::VaultError;
 use companion_domain::prompt::TooLong;
 use poem::error::{MethodNotAllowedError, NotFoundError, ReadBodyError, ResponseError};
 use poem::http::{StatusCode, header};
@@ -298,7 +299,9 @@ impl From<sqlx::Error> for Problem {
 impl From<ReadError> for Problem {
     fn from(error: ReadError) -> Self {
         match error {
-            ReadError::Database(error) => error.into(),
+            ReadError::Database(error) | ReadError::Vault(VaultError::Database(error)) => {
+                error.into()
+            }
             other => {
                 tracing::error!("the log can't be read: {other}");
                 Code::InternalError.into()
@@ -319,7 +322,9 @@ impl From<EndError> for Problem {
 impl From<AppendError> for Problem {
     fn from(error: AppendError) -> Self {
         match error {
-            AppendError::Database(error) => error.into(),
+            AppendError::Database(error) | AppendError::Vault(VaultError::Database(error)) => {
+                error.into()
+            }
             AppendError::NoUser => Self::unauthorized("This user does not exist any more."),
             AppendError::Conflict { .. } => Code::Conflict.into(),
             AppendError::KeyReused => Self::invalid_field(

@@ -165,6 +165,7 @@ async fn hear(app: App) {
                     }
                 });
             }
+            Asked::Anything => app.core.forget_all(),
         };
         if let Err(error) = cancellation::listen(&app.core.pool, stop).await {
             tracing::warn!("cancelled replies of other processes are not heard of: {error}");

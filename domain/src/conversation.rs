@@ -326,8 +326,8 @@ impl Conversation {
     /// Decides what follows when the user asks again for a reply that failed.
     ///
     /// # Errors
-    /// [`Refusal::NotFound`], [`Refusal::Busy`] while a reply runs, [`Refusal::MovedOn`] when the
-    /// message is not the last thing that was said.
+    /// [`Refusal::NotFound`], [`Refusal::MovedOn`] when the message is not the last thing that was said,
+    /// [`Refusal::Busy`] while a reply to it runs.
     pub fn request_reply(
         &self,
         user: UserId,
@@ -336,10 +336,10 @@ impl Conversation {
         lease: Uuid,
     ) -> Result<Event, Refusal> {
         self.of_user(user)?;
-        self.idle()?;
         if self.last_user_message != Some(message) {
             return Err(Refusal::MovedOn);
         }
+        self.idle()?;
         Ok(ReplyRequested {
             reply_id: reply,
             message_id: message,

@@ -51,6 +51,7 @@ async fn perform(operator: &Operator, command: Command) -> Result<()> {
     let Operator { pool, store, .. } = operator;
     match command {
         Command::Issue { user, name } => {
+            store.ensure_user(&user).await?;
             let new = api_keys::issue(store, &user, &name).await?;
             line(&new.key);
             note(format_args!(

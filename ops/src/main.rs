@@ -39,6 +39,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use companion_adapters::config;
 
 use self::operator::{INTERRUPTED, Interrupted};
 
@@ -113,8 +114,13 @@ enum Command {
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+fn main() -> ExitCode {
+    config::share_with_libraries();
+    started()
+}
+
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn started() -> ExitCode {
     let done = |()| ExitCode::SUCCESS;
     let result = match Arguments::parse().command {
         Command::Up { demo_llm } => up::run(demo_llm).await.map(done),

@@ -1,6 +1,6 @@
 //! `companion reembed`: vectors of another embedding model beside the live ones, and the switch to them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -81,14 +81,14 @@ async fn perform(operator: &Operator, options: &Options) -> Result<ExitCode> {
             .print(&result, || format!("{name} ({dimension}) is live already"))?;
         if options.follow && !options.manner.dry_run {
             let directory = directory(operator, options, &name, dimension)?;
-            let embedder = Embedder::load_from(&directory, dimension, 1).await?;
+            let embedder = load(operator, &directory, &name, dimension, 1).await?;
             follow(operator, live, &embedder).await?;
         }
         return Ok(ExitCode::SUCCESS);
     }
     let directory = directory(operator, options, &name, dimension)?;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let embedder = Embedder::load_from(&directory, dimension, threads).await?;
+    let embedder = load(operator, &directory, &name, dimension, threads).await?;
     let known = models
         .iter()
         .find(|model| model.model == name && model.dimension() == dimension);
@@ -102,6 +102,7 @@ async fn perform(operator: &Operator, options: &Options) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let model = models::register(&operator.pool, &name, dimension).await?;
+    models::note_probe(&operator.pool, &name, dimension, embedder.probe()).await?;
     change(operator, live, &model, &embedder, options).await
 }
 
@@ -120,6 +121,25 @@ fn directory(
         return Ok(config.embedding_model_dir.clone());
     }
     bail!("say where the files of {name} lie: --model-dir DIR")
+}
+
+/// Loads a model, unless vectors of its name were made by another one.
+async fn load(
+    operator: &Operator,
+    directory: &Path,
+    name: &str,
+    dimension: usize,
+    threads: usize,
+) -> Result<Embedder> {
+    let embedder = Embedder::load_from(directory, dimension, threads).await?;
+    if !models::is_recognized(&operator.pool, name, dimension, embedder.probe()).await? {
+        bail!(
+            "the files in {} make other vectors than those that are kept of {name} ({dimension}); give --model-dir \
+             the files that these were made with, or the other model another name",
+            directory.display()
+        );
+    }
+    Ok(embedder)
 }
 
 /// Fills the model's table, catches up with what comes in meanwhile, and makes it the live one.
@@ -150,7 +170,14 @@ async fn change(
         }
     }
     progress.finish();
-    models::switch(pool, model).await?;
+    match models::switch(pool, model).await {
+        Err(sqlx::Error::RowNotFound) => bail!(
+            "the vectors of {} ({}) were thrown away by another command; nothing was switched. Run the command again",
+            model.model,
+            model.dimension()
+        ),
+        switched => switched?,
+    }
     made += filling::catch_up(pool, model, embedder, stop, |_| {})
         .await?
         .made;

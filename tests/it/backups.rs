@@ -4,8 +4,12 @@
 use std::fs;
 use std::path::Path;
 
-use companion_tests::app::{App, Variables};
+use companion_adapters::backup::Restore;
+use companion_domain::ids::ExternalUserId;
+use companion_tests::app::{App, Variables, variables};
 use companion_tests::database;
+use companion_tests::eventually::{eventually, within};
+use companion_tests::llm::ScriptedLlm;
 use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -389,4 +393,31 @@ async fn a_backup_that_is_stopped_keeps_its_pieces_goes_on_and_touches_nothing_e
     holder.rollback().await.unwrap();
     let restored = json_of(&new, &["restore", dir]).await;
     assert_eq!(restored["events"], EVENTS);
+}
+
+#[tokio::test]
+async fn a_restore_ends_however_many_wait_to_begin() {
+    let llm = ScriptedLlm::start().await;
+    let app = App::start_api_only(variables(&llm, &[]).await, llm).await;
+    let pool = &app.core.pool;
+    let restore = Restore::begin(pool).await.unwrap().expect("it is empty");
+    let store = app.core.store.clone();
+    let alice = ExternalUserId::parse("alice").unwrap();
+    let beginning = tokio::spawn(async move { store.ensure_user(&alice).await });
+    eventually(|| async {
+        let waits: bool =
+            sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.database WHERE NOT l.granted AND d.datname = current_database())")
+                .fetch_one(pool)
+                .await
+                .unwrap();
+        if waits {
+            Ok(())
+        } else {
+            Err("nobody waits".to_owned())
+        }
+    })
+    .await;
+    restore.finish(Some(&[7; 32])).await.unwrap();
+    // The master key that is in force now is none of this process.
+    within("the user", beginning).await.unwrap().unwrap_err();
 }

@@ -246,6 +246,23 @@ async fn after_a_failure_and_another_message_the_failure_is_told_again() {
 }
 
 #[tokio::test]
+async fn a_failure_is_told_again_while_another_message_is_being_answered() {
+    let app = App::start().await;
+    app.llm.next(Behaviour::CutAfter(chunks(&["Half of"])));
+    let failed = chat(&app, &message("hello")).await;
+    let gate = gated(&app, &["all ", "right"]);
+    let running = app
+        .send("alice", "never mind", Some(&failed.conversation_id))
+        .await;
+    let again = chat(&app, &message("hello")).await;
+    assert_eq!(again.reply_id, failed.reply_id);
+    assert_eq!(again.last(), failed.last());
+    gate.open_all();
+    let running = within("the reply", Chatted::read(running)).await;
+    assert_eq!(running.text, "all right");
+}
+
+#[tokio::test]
 async fn a_cancelled_reply_stays_cancelled() {
     let app = App::start().await;
     let gate = gated(&app, &["Half ", "of it"]);

@@ -1,10 +1,17 @@
 //! A user who was erased and begins anew: nothing of the one life gets into the next.
 
-use companion_adapters::vectors;
+use std::convert::Infallible;
+
+use companion_adapters::embedder::content_hash;
+use companion_adapters::{erasure, vectors};
+use companion_domain::ids::ExternalUserId;
 use companion_tests::app::App;
+use companion_tests::eventually::{eventually, within};
 use companion_tests::llm::{Behaviour, Gate};
-use reqwest::Method;
+use futures_util::stream::{self, StreamExt};
+use reqwest::{Body, Method};
 use serde_json::json;
+use tokio::sync::mpsc;
 
 use crate::memory::{answer, contents, list, search, statement, tell};
 use crate::steps::{another, expect, refused};
@@ -170,4 +177,116 @@ async fn a_repeated_request_for_a_deleted_conversation_finds_none() {
     response.text().await.unwrap();
     expect(app.request_by("alice", Method::DELETE, &path), 204).await;
     refused(send(), 404, "not_found").await;
+}
+
+#[tokio::test]
+async fn a_request_whose_body_comes_after_the_erasure_begins_no_new_life() {
+    let app = App::start().await;
+    let name = json!({"name": "k"});
+    let message = json!({"role": "user", "content": "I have a parrot"});
+    let bodies = [
+        ("/chat", json!({"message": "I have a parrot"})),
+        (
+            "/memories",
+            json!({"content": "User has a parrot", "kind": "fact"}),
+        ),
+        ("/auth/api-keys", name.clone()),
+        ("/auth/token", json!({"user_id": "alice"})),
+        ("/conversations/import", json!({"messages": [message]})),
+    ];
+    let mut on_their_way = Vec::new();
+    for (path, body) in bodies {
+        let issue = app.request_by("alice", Method::POST, "/auth/api-keys");
+        let issued = expect(issue.json(&name), 201).await;
+        let (send, mut parts) = mpsc::channel::<String>(2);
+        let parts = stream::poll_fn(move |context| parts.poll_recv(context));
+        let request = app
+            .request(Method::POST, path)
+            .header("X-API-Key", issued["key"].as_str().unwrap())
+            .header("Content-Type", "application/json")
+            .body(Body::wrap_stream(parts.map(Ok::<_, Infallible>)));
+        let answer = tokio::spawn(request.send());
+        let body = body.to_string();
+        let (first, rest) = body.split_at(5);
+        send.send(first.to_owned()).await.unwrap();
+        on_their_way.push((path, send, rest.to_owned(), answer));
+    }
+    // Until each of the keys was looked at.
+    eventually(|| async {
+        let (_, keys) = app.get("alice", "/auth/api-keys").await;
+        let keys = keys["api_keys"].as_array().unwrap();
+        match keys
+            .iter()
+            .filter(|key| !key["last_used_at"].is_null())
+            .count()
+        {
+            5 => Ok(()),
+            used => Err(format!("{used} were used")),
+        }
+    })
+    .await;
+    erase(&app).await;
+    for (path, send, rest, answer) in on_their_way {
+        send.send(rest).await.unwrap();
+        drop(send);
+        let answer = within("the answer", answer).await.unwrap().unwrap();
+        assert_eq!(answer.status(), 401, "{path}");
+    }
+    let keys: i64 = sqlx::query_scalar("SELECT count(*) FROM user_keys")
+        .fetch_one(&app.core.pool)
+        .await
+        .unwrap();
+    assert_eq!(keys, 0);
+}
+
+#[tokio::test]
+async fn who_was_erased_since_their_credential_was_judged_begins_no_new_life() {
+    let app = App::start().await;
+    let alice = ExternalUserId::parse("alice").unwrap();
+    let store = &app.core.store;
+    let user = store.ensure_user(&alice).await.unwrap();
+    erase(&app).await;
+    store.ensure_user_since(&alice, None).await.unwrap();
+    assert!(store.life(user).await.is_err());
+    let erased = erasure::last(&app.core.pool, user).await.unwrap();
+    let erased = erased.map(|erased| erased.erased_at);
+    store.ensure_user_since(&alice, erased).await.unwrap();
+    assert!(store.life(user).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_token_that_is_asked_for_in_the_second_of_the_erasure_is_accepted() {
+    let app = App::start().await;
+    app.chat("alice", "hello", None).await;
+    erase(&app).await;
+    let (status, token) = app.post("alice", "/auth/token", &json!({})).await;
+    assert_eq!(status, 200, "{token}");
+    let with_token = app.request(Method::GET, "/conversations");
+    let with_token = with_token.bearer_auth(token["access_token"].as_str().unwrap());
+    assert_eq!(expect(with_token, 200).await["total"], 0);
+}
+
+#[tokio::test]
+async fn vectors_of_a_life_that_has_ended_are_not_kept_in_the_next() {
+    let app = App::start().await;
+    let alice = ExternalUserId::parse("alice").unwrap();
+    let store = &app.core.store;
+    let user = store.ensure_user(&alice).await.unwrap();
+    let ended = store.life(user).await.unwrap();
+    erase(&app).await;
+    store.ensure_user(&alice).await.unwrap();
+    let vector = app.core.embedder.embed_query("my secret").await.unwrap();
+    let made = [(content_hash("my secret"), vector)];
+    let keep = async |life| {
+        vectors::keep(&app.core.pool, user, life, &made)
+            .await
+            .unwrap();
+        let hashes = [content_hash("my secret")];
+        vectors::known(&app.core.pool, user, &hashes)
+            .await
+            .unwrap()
+            .len()
+    };
+    assert_eq!(keep(&ended).await, 0);
+    assert_eq!(keep(&store.life(user).await.unwrap()).await, 1);
 }

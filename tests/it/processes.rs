@@ -335,6 +335,30 @@ async fn a_wrong_setting_ends_the_process_with_one_clear_line() {
 }
 
 #[tokio::test]
+async fn what_libraries_read_for_themselves_is_taken_from_the_file_too() {
+    let llm = ScriptedLlm::start().await;
+    let good = variables(&llm, &[("PORT", "0")]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = "RUST_LOG=no=filter=at=all\n";
+    std::fs::write(folder.path().join(".env"), file).unwrap();
+    for binary in ["companion-api", "companion-worker"] {
+        let (status, lines) = Process::start_in(folder.path(), binary, &good)
+            .ended()
+            .await;
+        assert_eq!(status.code(), Some(1), "{lines:?}");
+        assert!(lines.concat().contains("RUST_LOG"), "{lines:?}");
+    }
+    // The environment wins.
+    let mut other = good;
+    other.insert("RUST_LOG".to_owned(), "info".to_owned());
+    other.remove("POSTGRES_URL");
+    let (_, lines) = Process::start_in(folder.path(), "companion-api", &other)
+        .ended()
+        .await;
+    assert!(lines.concat().contains("POSTGRES_URL"), "{lines:?}");
+}
+
+#[tokio::test]
 async fn a_taken_port_ends_the_process_with_one_clear_line() {
     let llm = ScriptedLlm::start().await;
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();

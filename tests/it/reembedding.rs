@@ -1,5 +1,6 @@
 //! `companion reembed`: another embedding model while the service runs, and back.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -8,7 +9,7 @@ use companion_adapters::core::Core;
 use companion_adapters::log::subscription::Checkpoint;
 use companion_adapters::parts;
 use companion_adapters::queue::{self, NewJob};
-use companion_adapters::vectors::models;
+use companion_adapters::vectors::models::{self, ModelState};
 use companion_tests::app::{App, Variables, embedder, variables};
 use companion_tests::eventually::{eventually, within};
 use companion_tests::llm::ScriptedLlm;
@@ -209,6 +210,51 @@ async fn another_model_takes_over_while_people_talk_and_gives_way_again() {
     assert_eq!(listed.as_array().unwrap().len(), 1, "{listed}");
 }
 
+/// The files of the real model, but for a tokenizer that knows no capitals.
+fn with_another_tokenizer(folder: &Path) {
+    for file in std::fs::read_dir(parts::minilm()).unwrap() {
+        let file = file.unwrap();
+        let copy = folder.join(file.file_name());
+        if file.file_name() == "tokenizer.json" {
+            let tokenizer = std::fs::read_to_string(file.path()).unwrap();
+            let changed = tokenizer.replace(r#""lowercase":true"#, r#""lowercase":false"#);
+            assert_ne!(changed, tokenizer);
+            std::fs::write(copy, changed).unwrap();
+        } else {
+            std::os::unix::fs::symlink(file.path(), copy).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn files_that_make_other_vectors_are_not_taken_for_the_model_of_that_name() {
+    let app = App::start().await;
+    app.chat("alice", "I love tea", None).await;
+    whole(&app).await;
+    let folder = tempfile::tempdir().unwrap();
+    with_another_tokenizer(folder.path());
+    let directory = folder.path().to_str().unwrap();
+
+    let mut variables = app.variables.clone();
+    variables.insert("EMBEDDING_MODEL_DIR".to_owned(), directory.to_owned());
+    let config = Config::from_variables(variables).unwrap();
+    let refused = Core::open_with(config.clone(), embedder(&config).await).await;
+    let told = refused.err().expect("it is another model").to_string();
+    assert!(told.contains("set EMBEDDING_MODEL_DIR"), "{told}");
+
+    let small = tempfile::tempdir().unwrap();
+    let small = small_model::write(small.path());
+    let dimension = small_model::DIMENSION.to_string();
+    let change = ["--model", small_model::NAME, "--dimension", &dimension];
+    let from = ["--model-dir", small.to_str().unwrap()];
+    reembed(&app.variables, &[&change[..], &from].concat()).await;
+    let back = ["reembed", "--back", "--model-dir", directory];
+    let told = companion(&app.variables, &back).await.refused();
+    assert!(told.contains("give --model-dir"), "{told}");
+    let listed = reembed(&app.variables, &["--list"]).await;
+    assert_eq!(listed[0]["model"], small_model::NAME, "{listed}");
+}
+
 #[tokio::test]
 async fn a_model_is_not_called_whole_while_texts_wait_to_be_embedded() {
     let llm = ScriptedLlm::start().await;
@@ -243,6 +289,19 @@ async fn a_model_is_not_called_whole_while_texts_wait_to_be_embedded() {
         position: 4,
     };
     assert_eq!(whole().await, relay);
+}
+
+#[tokio::test]
+async fn a_model_whose_vectors_were_thrown_away_meanwhile_does_not_become_the_live_one() {
+    let llm = ScriptedLlm::start().await;
+    let app = App::start_api_only(variables(&llm, &[]).await, llm).await;
+    let pool = &app.core.pool;
+    let other = models::register(pool, "other", 2).await.unwrap();
+    assert!(models::forget(pool, &other).await.unwrap());
+    assert!(models::switch(pool, &other).await.is_err());
+    let left = models::all(pool).await.unwrap();
+    assert_eq!(left.len(), 1);
+    assert_eq!(left[0].state(), ModelState::Live);
 }
 
 #[tokio::test]

@@ -8,9 +8,9 @@ use companion_adapters::read_models::TABLES;
 use companion_adapters::read_models::copies::{FORMER, ONE_USER, SHADOW};
 use companion_domain::events::{ConversationStarted, Metadata};
 use companion_domain::ids::{ConversationId, ExternalUserId, StreamId, UserId};
-use companion_tests::app::App;
+use companion_tests::app::{App, variables};
 use companion_tests::eventually::eventually;
-use companion_tests::llm::Behaviour;
+use companion_tests::llm::{Behaviour, ScriptedLlm};
 use companion_tests::log::rows;
 use companion_worker::projections::ALL;
 use companion_worker::replay::{Replay, alone, drop_old_copies};
@@ -363,6 +363,25 @@ async fn a_row_that_was_there_before_stays_in_a_replay_too() {
     app.settle().await;
     let replayed = well(&app, &["replay", "all"]).await;
     assert_eq!(replayed["differences"], 0, "{replayed}");
+}
+
+#[tokio::test]
+async fn where_nothing_is_in_use_all_is_built_or_nothing_and_what_was_there_can_be_brought_up_to_date()
+ {
+    let llm = ScriptedLlm::start().await;
+    let app = App::start_api_only(variables(&llm, &[]).await, llm).await;
+    app.chat("alice", "hello", None).await;
+    for part in [&["conversations"][..], &["all", "--user", "alice"]] {
+        let refused = companion(&app.variables, &[&["replay"], part].concat()).await;
+        let told = refused.refused();
+        assert!(told.contains("companion replay all"), "{told}");
+    }
+    assert!(all_rows(&app).await.iter().all(Vec::is_empty));
+    well(&app, &["replay", "all"]).await;
+    let right = all_rows(&app).await;
+    assert!(!right[0].is_empty());
+    well(&app, &["replay", "--rollback"]).await;
+    assert_eq!(all_rows(&app).await, right);
 }
 
 #[tokio::test]

@@ -207,6 +207,7 @@ async fn a_token_that_is_not_signed_as_configured_is_401() {
         ("..".to_owned(), "dots"),
         ("nonsense".to_owned(), "nonsense"),
         ("x".repeat(8000), "long nonsense"),
+        ("x".repeat(9000), "longer than any token"),
     ] {
         assert_refused(&app, &token, case).await;
     }

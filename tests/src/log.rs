@@ -239,7 +239,10 @@ impl Person {
         let external = ExternalUserId::parse(&format!("user-{n}")).expect("a user id");
         let user = UserId::of(&external);
         let mut connection = pool.acquire().await.expect("a connection");
-        let key = vault.create(&mut connection, user).await.expect("a key");
+        let key = vault
+            .create(&mut connection, user, None)
+            .await
+            .expect("a key");
         let person = Self {
             user,
             key: key.expect("an empty database"),

@@ -1,7 +1,7 @@
 //! The real binaries as processes of their own, for tests that kill them.
 
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -30,7 +30,22 @@ impl Process {
     /// When it was not built: `cargo build --workspace --bins` does.
     #[must_use]
     pub fn start(binary: &str, variables: &Variables) -> Self {
+        Self::started(command(binary, variables))
+    }
+
+    /// The same in a folder, where there may be a file `.env`.
+    ///
+    /// # Panics
+    ///
+    /// When it was not built.
+    #[must_use]
+    pub fn start_in(folder: &Path, binary: &str, variables: &Variables) -> Self {
         let mut command = command(binary, variables);
+        command.current_dir(folder);
+        Self::started(command)
+    }
+
+    fn started(mut command: Command) -> Self {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary starts");
         let lines = Arc::new(Mutex::new(Vec::new()));

@@ -45,11 +45,13 @@ pub async fn run_alone(core: Core, shutdown: CancellationToken) -> anyhow::Resul
 
 async fn hear(core: Core) {
     loop {
-        let forget = |asked| {
-            if let Asked::User(user) = asked {
+        let forget = |asked| match asked {
+            Asked::User(user) => {
                 let core = core.clone();
                 tokio::spawn(async move { core.forget(user).await });
             }
+            Asked::Anything => core.forget_all(),
+            Asked::Reply(_) | Asked::Loaded(_) => {}
         };
         if let Err(error) = cancellation::listen(&core.pool, forget).await {
             tracing::warn!("erasures are not heard of: {error}");

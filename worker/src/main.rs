@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use companion_adapters::config::Config;
+use companion_adapters::config::{self, Config};
 use companion_adapters::core::Core;
 use companion_adapters::{metrics, shutdown, telemetry};
 use tokio_util::sync::CancellationToken;
@@ -13,8 +13,13 @@ use tokio_util::sync::CancellationToken;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+fn main() -> ExitCode {
+    config::share_with_libraries();
+    started()
+}
+
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn started() -> ExitCode {
     match run().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -95,7 +95,7 @@ impl ChatApi {
             .transpose()?;
         let said = check(&app.core, body.0)?;
         // A task of its own: a client who hangs up now must not leave half of it done.
-        let task = sending::take_in(app.0.clone(), caller.external, said, key).in_current_span();
+        let task = sending::take_in(app.0.clone(), caller, said, key).in_current_span();
         let (reply, counted) = tokio::spawn(task).await.map_err(|error| {
             tracing::error!("taking in a message failed: {error}");
             Problem::from(Code::InternalError)

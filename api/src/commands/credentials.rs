@@ -13,7 +13,7 @@ use poem_openapi::{ApiResponse, Object, OpenApi};
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::auth::{self, Caller};
+use crate::auth::{self, Caller, ERASED};
 use crate::body::JsonBody;
 use crate::code::Code;
 use crate::commands::Done;
@@ -47,7 +47,6 @@ pub(crate) struct TokenAnswer {
 /// A token to be looked at.
 #[derive(Debug, Object)]
 pub(crate) struct ValidateRequest {
-    #[oai(validator(max_length = 8192))]
     token: String,
 }
 
@@ -117,7 +116,7 @@ impl CredentialsApi {
         body: JsonBody<TokenRequest>,
     ) -> Result<Json<TokenAnswer>, Problem> {
         let user = match body.0.user_id {
-            None => caller.external,
+            None => caller.external.clone(),
             Some(named) => {
                 let invalid =
                     |error: InvalidUserId| Problem::invalid_field("user_id", error.to_string());
@@ -136,9 +135,13 @@ impl CredentialsApi {
             Some(hours) => Duration::try_from_secs_f64((hours * SECONDS_PER_HOUR).ceil())
                 .map_err(|_| Problem::invalid_field("expires_in_hours", "must be at most 8760"))?,
         };
+        let erased = erasure::last(&app.core.pool, UserId::of(&user)).await?;
+        if user == caller.external && erased.map(|last| last.erased_at) != caller.erased_at {
+            return Err(Problem::unauthorized(ERASED));
+        }
         let issued = app
             .tokens
-            .issue(&user, lifetime, None)
+            .issue_after(erased, &user, lifetime)
             .map_err(|error| Problem::new(Code::TokensIssuedElsewhere, error.to_string()))?;
         Ok(Json(TokenAnswer {
             access_token: issued.token.expose().to_owned(),
@@ -196,6 +199,7 @@ impl CredentialsApi {
                 "must not be blank or contain NUL",
             ));
         }
+        caller.ensure_user(&app.core.store).await?;
         let new = api_keys::issue(&app.core.store, &caller.external, &name).await?;
         Ok(KeyResponse::Created(Json(KeyAnswer {
             id: new.id.0,

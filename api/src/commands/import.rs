@@ -93,7 +93,7 @@ impl ImportCommands {
     ) -> Result<ImportResponse, Problem> {
         let (request, now) = (body.0, Utc::now());
         check(&request, now)?;
-        let user = app.core.store.ensure_user(&caller.external).await?;
+        let user = caller.ensure_user(&app.core.store).await?;
         let conversation = ConversationId(Uuid::now_v7());
         let messages: Vec<ImportedMessage> = request
             .messages

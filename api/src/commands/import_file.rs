@@ -157,7 +157,7 @@ impl ImportFileCommands {
         };
         let open = body.open();
         let contents = source::survey(&open, options).await?;
-        let user = core.store.ensure_user(&caller.external).await?;
+        let user = caller.ensure_user(&core.store).await?;
         if !page::catch_up(core, user).await? {
             return Err(Code::ProjectionBehind.into());
         }

@@ -122,7 +122,7 @@ impl MemoryCommands {
     ) -> Result<RememberResponse, Problem> {
         let core = &app.core;
         check(Some(&body.0.content))?;
-        let user = core.store.ensure_user(&caller.external).await?;
+        let user = caller.ensure_user(&core.store).await?;
         let written = written_down(core, user, body.0).await?;
         let (event, version) = append(core, user, Command::Remember(written)).await?;
         let memory = after(core, user, &event, version).await?;

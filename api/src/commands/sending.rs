@@ -10,12 +10,13 @@ use companion_adapters::recall::{self, Found, Query};
 use companion_adapters::{lost_replies, messages, progress, rate_limit, vectors};
 use companion_domain::conversation::{Conversation, Message, OpenReply, Refusal, SendMessage};
 use companion_domain::events::{Event, Metadata, Recorded};
-use companion_domain::ids::{ConversationId, ExternalUserId, MessageId, ReplyId, StreamId, UserId};
+use companion_domain::ids::{ConversationId, MessageId, ReplyId, StreamId, UserId};
 use serde_json::Value;
 use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::app::App;
+use crate::auth::Caller;
 use crate::code::Code;
 use crate::commands::reply::{self, Assignment, Recalled};
 use crate::error::Problem;
@@ -74,14 +75,14 @@ pub(crate) type Taken = (Followed, Option<rate_limit::Taken>);
 /// Stores the message and starts the reply, unless the key says that this was done before.
 pub(crate) async fn take_in(
     app: App,
-    external: ExternalUserId,
+    caller: Caller,
     said: Said,
     key: Option<Key>,
 ) -> Result<Taken, Problem> {
     if app.replies.are_closed() {
         return Err(Code::ServiceStopping.into());
     }
-    let user = app.core.store.ensure_user(&external).await?;
+    let user = caller.ensure_user(&app.core.store).await?;
     let begin = said.conversation.is_none();
     let conversation_id = said
         .conversation
@@ -402,6 +403,10 @@ async fn look_up(core: Core, user: UserId, message: String, sent: Option<Tz>) ->
 
 /// Finds the memories for a message. When that fails the user still gets a reply.
 async fn recall(core: Core, user: UserId, message: String) -> Vec<Found> {
+    let life = match core.store.life(user).await {
+        Ok(life) => life,
+        Err(error) => return nothing(error),
+    };
     let (index, asked) = tokio::join!(
         core.indexes.fresh(&core.pool, user),
         recall::ask(&core, user, &message),
@@ -418,7 +423,7 @@ async fn recall(core: Core, user: UserId, message: String) -> Vec<Found> {
             [(content_hash(&message), asked.vector.clone())],
         );
         tokio::spawn(async move {
-            if let Err(error) = vectors::keep(&derived, user, &kept).await {
+            if let Err(error) = vectors::keep(&derived, user, &life, &kept).await {
                 tracing::debug!("a vector was not kept and is made again: {error}");
             }
         });

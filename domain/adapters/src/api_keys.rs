@@ -41,16 +41,16 @@ pub struct NewApiKey {
     pub created_at: DateTime<Utc>,
 }
 
-/// Issues a key to a user. It can be used as soon as this returns.
+/// Issues a key to a user who is registered. It can be used as soon as this returns.
 ///
 /// # Errors
-/// [`AppendError`] when the system gives no random numbers or the database fails.
+/// [`AppendError`] when there is no such user, the system gives no random numbers, or the database fails.
 pub async fn issue(
     store: &EventStore,
     external: &ExternalUserId,
     name: &str,
 ) -> Result<NewApiKey, AppendError> {
-    let user = store.ensure_user(external).await?;
+    let user = UserId::of(external);
     let mut secret = [0u8; SECRET_BYTES];
     vault::random(&mut secret)?;
     let secret = hex(&secret);

@@ -16,7 +16,8 @@ use sqlx::{PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
 use crate::log::subscription::{Checkpoint, READ_MODELS, RELAY};
-use crate::vault::{KeyRow, Vault, VaultError};
+use crate::vault::masters::CheckValue;
+use crate::vault::{KeyRow, Vault, VaultError, rotation};
 
 /// The columns of an event that a backup holds, in this order: all but those that a restore gives anew.
 const EVENT: &str = "event_id, stream_id, version, user_id, type, schema_version, key_id, payload, meta, recorded_at";
@@ -92,6 +93,14 @@ impl Snapshot {
                 .fetch_one(&mut *transaction)
                 .await?;
         Ok(Self { transaction, bound })
+    }
+
+    /// The master key that is in force, see [`rotation::in_force`].
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn in_force(&mut self) -> Result<Option<CheckValue>, sqlx::Error> {
+        rotation::in_force(&mut *self.transaction).await
     }
 
     /// Whether the event with this id is at this place: whether it is the database of that backup.
@@ -209,9 +218,12 @@ impl Restore {
         sqlx::query("SET LOCAL idle_in_transaction_session_timeout = 0")
             .execute(&mut *transaction)
             .await?;
-        sqlx::query("LOCK TABLE events, streams, user_keys, erasures IN EXCLUSIVE MODE")
-            .execute(&mut *transaction)
-            .await?;
+        // In the order in which whoever registers a user writes them.
+        sqlx::query(
+            "LOCK TABLE master_key, user_keys, streams, events, erasures IN EXCLUSIVE MODE",
+        )
+        .execute(&mut *transaction)
+        .await?;
         let is_empty: bool = sqlx::query_scalar(
             "SELECT NOT EXISTS (SELECT FROM events) AND NOT EXISTS (SELECT FROM streams)
                 AND NOT EXISTS (SELECT FROM user_keys) AND NOT EXISTS (SELECT FROM erasures)",

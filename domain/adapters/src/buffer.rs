@@ -139,6 +139,11 @@ impl Buffer {
         }
     }
 
+    /// Forgets what this process has of everybody; Redis keeps what it has.
+    pub fn forget_all(&self) {
+        self.process.invalidate_all();
+    }
+
     /// The state of a conversation as it is buffered, which may be behind the log.
     pub async fn peek(&self, conversation: ConversationId) -> Option<Arc<Conversation>> {
         self.load(conversation).await

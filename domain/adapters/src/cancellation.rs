@@ -17,6 +17,8 @@ pub enum Asked {
     /// No reply, but to go on with what was loaded from the read models of this user, or of all: they
     /// were built anew.
     Loaded(Option<UserId>),
+    /// To go on with nothing that is at hand: whoever listens may have missed something.
+    Anything,
 }
 
 impl Asked {
@@ -26,13 +28,16 @@ impl Asked {
             Self::User(user) => format!("user {user}"),
             Self::Loaded(Some(user)) => format!("loaded {user}"),
             Self::Loaded(None) => "loaded all".to_owned(),
+            Self::Anything => "anything all".to_owned(),
         }
     }
 
     fn parse(payload: &str) -> Option<Self> {
         let (what, id) = payload.split_once(' ')?;
-        if payload == "loaded all" {
-            return Some(Self::Loaded(None));
+        match payload {
+            "loaded all" => return Some(Self::Loaded(None)),
+            "anything all" => return Some(Self::Anything),
+            _ => {}
         }
         let id = Uuid::parse_str(id).ok()?;
         match what {
@@ -58,7 +63,7 @@ pub async fn ask(executor: impl PgExecutor<'_>, what: Asked) -> Result<(), sqlx:
 }
 
 /// Hears what is asked. What was asked while nobody listened, nobody knows: whenever it begins to listen,
-/// what was loaded is to be loaded anew. Ends when the connection can't be had.
+/// it is told [`Asked::Anything`]. Ends when the connection can't be had.
 ///
 /// # Errors
 /// When the database fails.
@@ -66,7 +71,7 @@ pub async fn listen(pool: &PgPool, mut stop: impl FnMut(Asked)) -> Result<(), sq
     let mut listener = PgListener::connect_with(pool).await?;
     listener.listen(CHANNEL).await?;
     loop {
-        stop(Asked::Loaded(None));
+        stop(Asked::Anything);
         // None when the connection was lost; by then it is there again.
         while let Some(asked) = listener.try_recv().await? {
             if let Some(asked) = Asked::parse(asked.payload()) {

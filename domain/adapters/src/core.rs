@@ -76,7 +76,7 @@ impl Core {
     pub async fn open(config: Config) -> Result<Self, StartError> {
         let embedder = Embedder::load(&config);
         let (log, embedder) = tokio::join!(Self::open_log(&config), embedder);
-        Self::assemble(config, log?, embedder?)
+        Self::assemble(config, log?, embedder?).await
     }
 
     /// The same with an embedding model that is loaded already.
@@ -85,10 +85,11 @@ impl Core {
     /// [`StartError`] that says what is wrong and what mends it.
     pub async fn open_with(config: Config, embedder: Embedder) -> Result<Self, StartError> {
         let log = Self::open_log(&config).await?;
-        Self::assemble(config, log, embedder)
+        Self::assemble(config, log, embedder).await
     }
 
-    fn assemble(config: Config, log: Log, embedder: Embedder) -> Result<Self, StartError> {
+    async fn assemble(config: Config, log: Log, embedder: Embedder) -> Result<Self, StartError> {
+        database::check_model(&log.pool, &config, &embedder).await?;
         let redis = RedisLink::open(&config)?;
         let buffer = Buffer::new(&config, redis.clone());
         let indexes = Indexes::new(&config);
@@ -129,6 +130,13 @@ impl Core {
         self.store.vault().forget(user).await;
         self.buffer.forget_user(user).await;
         self.indexes.forget(user).await;
+    }
+
+    /// Forgets what is at hand of everybody. Redis keeps what it has: an erasure takes that away itself.
+    pub fn forget_all(&self) {
+        self.store.vault().forget_all();
+        self.buffer.forget_all();
+        self.indexes.forget_all();
     }
 
     /// Closes the connections; to be called when nothing uses them any more.

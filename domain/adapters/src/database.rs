@@ -11,6 +11,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, SqlSafeStr};
 
 use crate::config::{Config, Secret};
+use crate::embedder::Embedder;
 use crate::vectors::models::{self, ModelState};
 
 const UNFINISHED_JOBS: &str = "CREATE INDEX IF NOT EXISTS companion_unfinished_jobs
@@ -83,6 +84,18 @@ pub enum DatabaseError {
          and EMBEDDING_DIMENSION back"
     )]
     EmbeddingModelFilling(ConfiguredModel),
+    /// The files that were loaded are those of another model.
+    #[error(
+        "the files in EMBEDDING_MODEL_DIR={directory} make other vectors than those that the database holds of \
+         EMBEDDING_MODEL={configured}; set EMBEDDING_MODEL_DIR to the files they were made with, or change to the \
+         other model under a name of its own: companion reembed --model NAME --dimension N --model-dir {directory}"
+    )]
+    EmbeddingModelFiles {
+        /// What is configured.
+        configured: ConfiguredModel,
+        /// Where the files lie.
+        directory: String,
+    },
     /// A query failed.
     #[error("the database failed: {0}")]
     Query(#[from] sqlx::Error),
@@ -95,6 +108,15 @@ pub struct ConfiguredModel {
     pub model: String,
     /// The length of its vectors.
     pub dimension: usize,
+}
+
+impl ConfiguredModel {
+    fn of(config: &Config) -> Self {
+        Self {
+            model: config.embedding_model.clone(),
+            dimension: config.embedding_dimension,
+        }
+    }
 }
 
 impl fmt::Display for ConfiguredModel {
@@ -231,10 +253,7 @@ fn job_queue_migrations() -> Migrator {
 /// [`DatabaseError::EmbeddingModelFilling`].
 pub async fn check(pool: &PgPool, config: &Config) -> Result<(), DatabaseError> {
     check_schema(pool).await?;
-    let configured = || ConfiguredModel {
-        model: config.embedding_model.clone(),
-        dimension: config.embedding_dimension,
-    };
+    let configured = || ConfiguredModel::of(config);
     let models = models::all(pool).await?;
     let live = models.first().ok_or(DatabaseError::NotMigrated)?;
     match models.iter().find(|model| model.is_of(config)) {
@@ -248,6 +267,26 @@ pub async fn check(pool: &PgPool, config: &Config) -> Result<(), DatabaseError> 
             ModelState::Live | ModelState::Former => Ok(()),
         },
     }
+}
+
+/// Checks that the model that was loaded is the one whose vectors the database has.
+///
+/// # Errors
+/// [`DatabaseError::EmbeddingModelFiles`].
+pub async fn check_model(
+    pool: &PgPool,
+    config: &Config,
+    embedder: &Embedder,
+) -> Result<(), DatabaseError> {
+    let (name, dimension) = (&config.embedding_model, config.embedding_dimension);
+    models::note_probe(pool, name, dimension, embedder.probe()).await?;
+    if models::is_recognized(pool, name, dimension, embedder.probe()).await? {
+        return Ok(());
+    }
+    Err(DatabaseError::EmbeddingModelFiles {
+        configured: ConfiguredModel::of(config),
+        directory: config.embedding_model_dir.display().to_string(),
+    })
 }
 
 /// Checks that the schema is there.

@@ -22,6 +22,9 @@ const MAX_BATCH: usize = 32;
 /// The most characters in one run, counted as the model sees them: every text as long as the
 /// longest. About 40 ms of one core, so that a query never waits long for background work.
 const MAX_BATCH_CHARACTERS: usize = 3_000;
+/// What every model is asked first: whoever makes another vector of it is another model. Not to be changed,
+/// as databases keep the answer; capitals and an umlaut tell tokenizers apart.
+const PROBE: &str = "In March Ada moved to Zürich, where she grows tomatoes.";
 /// How many requests may wait before callers wait too.
 const QUEUE: usize = 1024;
 
@@ -74,6 +77,7 @@ struct Request {
 #[derive(Clone)]
 pub struct Embedder {
     requests: mpsc::Sender<Request>,
+    probe: Vector,
 }
 
 impl Embedder {
@@ -102,18 +106,23 @@ impl Embedder {
         std::thread::Builder::new()
             .name("embedder".to_owned())
             .spawn(move || match load(&directory, dimension, threads) {
-                Ok(model) => {
-                    if loaded.send(Ok(())).is_ok() {
+                Ok((model, probe)) => {
+                    if loaded.send(Ok(probe)).is_ok() {
                         serve(model, receiver);
                     }
                 }
                 Err(error) => drop(loaded.send(Err(error))),
             })
             .map_err(|error| EmbedError::Load(error.to_string()))?;
-        ready
+        let probe = ready
             .await
             .map_err(|_| EmbedError::Load("its thread ended".to_owned()))??;
-        Ok(Self { requests })
+        Ok(Self { requests, probe })
+    }
+
+    /// The vector of a sentence that is always the same, by which models are told apart.
+    pub fn probe(&self) -> &[f32] {
+        &self.probe
     }
 
     /// The vector of a query. Goes before what waits in the background.
@@ -160,7 +169,11 @@ pub fn content_hash(text: &str) -> Vec<u8> {
         .collect()
 }
 
-fn load(directory: &Path, dimension: usize, threads: usize) -> Result<TextEmbedding, EmbedError> {
+fn load(
+    directory: &Path,
+    dimension: usize,
+    threads: usize,
+) -> Result<(TextEmbedding, Vector), EmbedError> {
     let runtime = parts::onnxruntime();
     if !runtime.is_file() {
         // The library would panic.
@@ -197,16 +210,17 @@ fn load(directory: &Path, dimension: usize, threads: usize) -> Result<TextEmbedd
     let mut model = TextEmbedding::try_new_from_user_defined(model, options)
         .map_err(|error| EmbedError::Load(error.to_string()))?;
     let probe = model
-        .embed(["probe"], None)
+        .embed([PROBE], None)
         .map_err(|error| EmbedError::Load(error.to_string()))?;
-    let actual = probe.first().map_or(0, Vec::len);
+    let probe = probe.into_iter().next().unwrap_or_default();
+    let actual = probe.len();
     if actual != dimension {
         return Err(EmbedError::Dimension {
             actual,
             configured: dimension,
         });
     }
-    Ok(model)
+    Ok((model, Vector::from(probe)))
 }
 
 /// A request on its way through the model, with the vectors made so far.

@@ -32,6 +32,10 @@ return {1, math.floor((now - allowed_at) / step), 0}";
 /// How many times as many other calls a user has as calls that start a reply.
 const OTHER_CALLS: u32 = 10;
 
+/// Failed authentications a minute and network: far more than anybody makes who only has the wrong
+/// credential, and nothing against a secret of 256 bits.
+const FAILED_AUTHENTICATIONS: NonZeroU32 = NonZeroU32::new(600).expect("it is not 0");
+
 /// What a call takes a token for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Bucket {
@@ -93,8 +97,8 @@ pub struct RateLimits {
 }
 
 impl RateLimits {
-    /// Buckets for so many replies a minute and user; the others are sized after it: ten times as
-    /// many other calls, and as many failed authentications an address.
+    /// Buckets for so many replies a minute and user, ten times as many other calls, and failed
+    /// authentications of a network, of which everybody has the same number.
     pub fn new(per_minute: u32, redis: Option<RedisLink>) -> Self {
         let per_minute = NonZeroU32::new(per_minute).unwrap_or(NonZeroU32::MIN);
         let keyed =
@@ -104,7 +108,7 @@ impl RateLimits {
             per_minute,
             replies: keyed(per_minute),
             calls: keyed(others(per_minute)),
-            failed: keyed(per_minute),
+            failed: keyed(FAILED_AUTHENTICATIONS),
         }
     }
 
@@ -113,7 +117,7 @@ impl RateLimits {
         let (limiter, size) = match bucket {
             Bucket::Replies(_) => (&self.replies, self.per_minute),
             Bucket::Calls(_) => (&self.calls, others(self.per_minute)),
-            Bucket::FailedAuthentications(_) => (&self.failed, self.per_minute),
+            Bucket::FailedAuthentications(_) => (&self.failed, FAILED_AUTHENTICATIONS),
         };
         let step = Duration::from_secs(60) / size.get();
         let (remaining, retry_after) = match self.take_shared(bucket, step, size).await {

@@ -14,7 +14,6 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use companion_adapters::backup::Snapshot;
-use companion_adapters::vault::rotation;
 use futures_util::TryStreamExt;
 use serde_json::json;
 
@@ -52,13 +51,14 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode> {
 async fn perform(operator: &Operator, options: &Options) -> Result<ExitCode> {
     let (dir, dry_run) = (&options.dir, options.manner.dry_run);
     let keys_dir = keys::folder(dir, options.keys_dir.as_deref());
-    let mut snapshot = Snapshot::take(&operator.pool).await?;
     let _lock = if dry_run {
         None
     } else {
         fs::create_dir_all(dir).map_err(|error| cannot_write(dir, &error))?;
         Some(Lock::take(dir)?)
     };
+    // Whoever had the folder before has written what is older than this.
+    let mut snapshot = Snapshot::take(&operator.pool).await?;
     let mut manifest = Manifest::load(dir)?.unwrap_or_else(Manifest::new);
     if let Some(last) = manifest.pieces.last()
         && !snapshot.has(last.last_event, last.to()).await?
@@ -78,7 +78,7 @@ async fn perform(operator: &Operator, options: &Options) -> Result<ExitCode> {
     }
     files::clear_away(dir, manifest.pieces.len() + 1)?;
     // The keys come first: keys without events do no harm, events without keys can't be read.
-    let in_force = rotation::in_force(&operator.pool).await?;
+    let in_force = snapshot.in_force().await?;
     let users = keys::write(&keys_dir, &mut snapshot, in_force).await?;
     let had = manifest.events();
     if !options.only_keys {

@@ -4,14 +4,17 @@ mod client;
 mod input;
 
 use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
 
 use anyhow::{Result, anyhow};
+use companion_adapters::config::Config;
 use futures_util::{StreamExt, pin_mut};
 use uuid::Uuid;
 
 use self::client::{Client, Piece, Recalled};
 use self::input::{Input, Line};
 use crate::output::{line, note};
+use crate::port::reachable;
 
 const HELP: &str = "  /new        begin a new conversation
   /memories   list what the companion remembers of you
@@ -23,9 +26,9 @@ Anything else is said to the companion.";
 /// How to reach the service, and as whom.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Where the service is
-    #[arg(long, default_value = "http://127.0.0.1:8000")]
-    url: String,
+    /// Where the service is; on this machine, where HOST and PORT say, unless given
+    #[arg(long)]
+    url: Option<String>,
     /// Whom to talk as, where the service takes X-User-Id
     #[arg(long, value_name = "NAME", default_value = "me")]
     user: String,
@@ -44,7 +47,15 @@ pub(crate) struct Options {
 
 /// Talks until the user leaves. Where nobody types, the first failure ends it.
 pub(crate) async fn run(options: Options) -> Result<()> {
-    let client = Client::new(&options.url, &options.user, options.token.as_deref())?;
+    let url = match options.url {
+        Some(url) => url,
+        None => {
+            let config = Config::from_env()?;
+            let address = SocketAddr::new(config.host, config.port);
+            format!("http://{}", reachable(address))
+        }
+    };
+    let client = Client::new(&url, &options.user, options.token.as_deref())?;
     client.greet().await?;
     let mut input = Input::new();
     let terminal = input.is_terminal();

@@ -131,13 +131,13 @@ async fn apply_to(
         let stream = StreamId::memory(user);
         match operator
             .store
-            .append_in(life, &stream, user, expected, events, None)
+            .append_in(life.clone(), &stream, user, expected, events, None)
             .await
         {
             Ok(_) => {
                 let hashes = statements.iter().map(|text| content_hash(text));
                 let made: Vec<_> = hashes.zip(made).collect();
-                vectors::keep(pool, user, &made).await?;
+                vectors::keep(pool, user, &life, &made).await?;
                 reextractions::note_applied(pool, &run.name, user).await?;
                 applied.users += 1;
                 applied.added += difference.added.len();

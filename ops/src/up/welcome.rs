@@ -1,12 +1,13 @@
 //! What `companion up` says when the service is up.
 
 use std::fmt::Write;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use companion_adapters::config::Config;
 
 use crate::output::shown;
+use crate::port::reachable;
 
 /// The facts beside the configuration.
 #[derive(Debug)]
@@ -68,16 +69,6 @@ impl Welcome {
             ),
         }
     }
-}
-
-/// An address that a client on this machine can use: that of all interfaces is none.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, address.port())
 }
 
 /// A header that the service accepts.

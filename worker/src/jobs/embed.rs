@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use companion_adapters::embedder::content_hash;
+use companion_adapters::log::event_store::AppendError;
 use companion_adapters::queue::{self, EmbedJob};
 use companion_adapters::vectors;
 use companion_domain::ids::StreamId;
@@ -19,6 +20,11 @@ impl Job for EmbedJob {
 
     async fn perform(&self, context: &Context, _attempt: usize) -> anyhow::Result<()> {
         let core = &context.core;
+        // Before anything is read: what an erased user said leaves no vectors with who begins anew.
+        let life = match core.store.life(self.user).await {
+            Err(AppendError::NoUser) => return Ok(()),
+            life => life?,
+        };
         let mut by_stream: BTreeMap<&str, Vec<i64>> = BTreeMap::new();
         for (stream, version) in &self.events {
             by_stream.entry(stream).or_default().push(*version);
@@ -43,7 +49,7 @@ impl Job for EmbedJob {
         let (hashes, texts): (Vec<_>, Vec<_>) = texts.into_iter().unzip();
         let made = core.embedder.embed(texts).await?;
         let made: Vec<_> = hashes.into_iter().zip(made).collect();
-        vectors::keep(&core.derived, self.user, &made).await?;
+        vectors::keep(&core.derived, self.user, &life, &made).await?;
         Ok(())
     }
 }

@@ -66,7 +66,8 @@ impl Later {
         match self {
             Self::Behind => FIRST_RETRY_SECONDS,
             Self::Busy => 0.3,
-            Self::OthersWait => 0.0,
+            // Not at once: this worker might have it again before its end is written.
+            Self::OthersWait => 0.1,
         }
     }
 }

@@ -25,7 +25,7 @@ use companion_adapters::read_models::copies::{self, Copied, LIVE};
 use companion_adapters::vault::Vault;
 use companion_domain::ids::UserId;
 use futures_util::future::join_all;
-use sqlx::{Connection, PgConnection, PgPool, Postgres, Transaction};
+use sqlx::{Connection, PgConnection, PgExecutor, PgPool, Postgres, Transaction};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -316,11 +316,7 @@ impl Replay {
         };
         self.fill_until(at, tell).await?;
         self.not_beyond(at).await?;
-        let mut snapshot = pool.begin().await?;
-        sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            .execute(&mut *snapshot)
-            .await?;
-        let ahead = ahead_of(&mut snapshot, at).await?;
+        let (mut snapshot, ahead) = snapshot(&pool, at).await?;
         let leaving = under_erasure(&mut snapshot).await?;
         holder.rollback().await?;
         self.since_compared.clear();
@@ -388,6 +384,10 @@ impl Replay {
         wanted: &[Projection],
         tell: Tell<'_>,
     ) -> Result<Vec<Comparison>> {
+        // It is idle while the copy takes its last steps and is compared, on other connections.
+        sqlx::query("SET LOCAL idle_in_transaction_session_timeout = 0")
+            .execute(&mut **transaction)
+            .await?;
         copies::hold_off_vacuum(transaction, &self.copy().await?).await?;
         if !copies::hold_erasures(transaction).await? {
             return Err(Busy.into());
@@ -398,19 +398,28 @@ impl Replay {
                 self.fill_until(at, tell).await?;
                 self.not_beyond(at).await?;
             }
+            None if self.only.is_some() || wanted.len() < projections::ALL.len() => bail!(
+                "there are no read models in use that a part could go into; build all of them: companion replay all"
+            ),
             None => self.fill(tell).await?,
         }
         let copy = self.copy().await?;
         let mut differing = Vec::new();
         if let Some(at) = at {
-            let ahead = ahead_of(transaction, at).await?;
+            let (mut snapshot, ahead) = snapshot(&self.pool, at).await?;
+            // Whoever waits for the tables now, as a migration does, waits for this one's transaction.
+            sqlx::query("SET LOCAL lock_timeout = '300ms'")
+                .execute(&mut *snapshot)
+                .await?;
             let users: Vec<Uuid> = self.since_compared.iter().copied().collect();
             for table in &copy.tables {
-                let compared = compare_some(transaction, self.schema, table, &ahead, &users);
+                let compared = compare_some(&mut snapshot, self.schema, table, &ahead, &users);
                 differing.push(compared.await?);
             }
+            // It has read the tables that are to be moved.
+            snapshot.rollback().await?;
             differing.retain(|compared| compared.differences > 0);
-        } else if self.only.is_none() {
+        } else {
             let beginning = Checkpoint::default();
             move_checkpoint(transaction, READ_MODELS, beginning, copy.at()).await?;
         }
@@ -418,6 +427,10 @@ impl Replay {
         match self.only {
             None => copies::switch(transaction, &copy, &tables).await?,
             Some(user) => copies::replace(transaction, &copy, &tables, user).await?,
+        }
+        if at.is_none() {
+            // The former ones are empty.
+            copies::move_to_beginning(transaction, copies::FORMER).await?;
         }
         // Heard of when this is committed. Where nothing differed it costs the loading.
         cancellation::ask(&mut **transaction, Asked::Loaded(self.only)).await?;
@@ -493,17 +506,10 @@ pub async fn drop_copy(pool: &PgPool, schema: &str) -> Result<()> {
 /// # Errors
 /// When the database fails.
 pub async fn drop_old_copies(pool: &PgPool) -> Result<(), sqlx::Error> {
-    let mut transaction = pool.begin().await?;
-    let old: Vec<String> = sqlx::query_scalar(
-        "SELECT schema FROM read_model_copies WHERE schema = ANY($1) OR made_at < now() - make_interval(days => $2)",
-    )
-    .bind([copies::CHECK, copies::ONE_USER])
-    .bind(KEPT_DAYS)
-    .fetch_all(&mut *transaction)
-    .await?;
-    if old.is_empty() {
+    if old_copies(pool).await?.is_empty() {
         return Ok(());
     }
+    let mut transaction = pool.begin().await?;
     let nobody: bool = sqlx::query_scalar("SELECT pg_try_advisory_xact_lock($1)")
         .bind(ALONE)
         .fetch_one(&mut *transaction)
@@ -511,6 +517,8 @@ pub async fn drop_old_copies(pool: &PgPool) -> Result<(), sqlx::Error> {
     if !nobody {
         return Ok(());
     }
+    // Whoever worked on them may have switched meanwhile, and what is former then is new.
+    let old = old_copies(&mut *transaction).await?;
     let all = [
         copies::SHADOW,
         copies::FORMER,
@@ -522,6 +530,17 @@ pub async fn drop_old_copies(pool: &PgPool) -> Result<(), sqlx::Error> {
         tracing::info!(schema, "an old copy of the read models was dropped");
     }
     transaction.commit().await
+}
+
+/// The copies that nobody goes on with, or has for a week.
+async fn old_copies(executor: impl PgExecutor<'_>) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT schema FROM read_model_copies WHERE schema = ANY($1) OR made_at < now() - make_interval(days => $2)",
+    )
+    .bind([copies::CHECK, copies::ONE_USER])
+    .bind(KEPT_DAYS)
+    .fetch_all(executor)
+    .await
 }
 
 /// How far the read models in use are; `None` when they have not been begun.
@@ -541,15 +560,22 @@ fn begun(at: Checkpoint) -> Option<Checkpoint> {
     (at.position > 0).then_some(at)
 }
 
-/// The users with events that no projection has read yet.
-async fn ahead_of(connection: &mut PgConnection, at: Checkpoint) -> Result<Vec<Uuid>, sqlx::Error> {
-    sqlx::query_scalar(
+/// The database as it is at one moment, and the users who have events then that no projection has read
+/// yet. Rows that are written with their event come at any time: one moment has both, or neither.
+async fn snapshot(
+    pool: &PgPool,
+    at: Checkpoint,
+) -> Result<(Transaction<'static, Postgres>, Vec<Uuid>), sqlx::Error> {
+    let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+    let mut snapshot = pool.begin_with(begin).await?;
+    let ahead = sqlx::query_scalar(
         "SELECT DISTINCT e.user_id FROM events e WHERE (e.xid, e.position) > ($1::text::xid8, $2)",
     )
     .bind(at.xid.to_string())
     .bind(at.position)
-    .fetch_all(connection)
-    .await
+    .fetch_all(&mut *snapshot)
+    .await?;
+    Ok((snapshot, ahead))
 }
 
 /// The users whose rows are being swept away, from one table after the other.

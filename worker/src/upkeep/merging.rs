@@ -4,6 +4,7 @@
 use chrono::{DateTime, Utc};
 use companion_adapters::core::Core;
 use companion_adapters::embedder::content_hash;
+use companion_adapters::log::event_store::{AppendError, Life};
 use companion_adapters::memories::{self, due};
 use companion_adapters::{upkeep, vectors};
 use companion_domain::events::Event;
@@ -64,6 +65,10 @@ async fn round(
     after: i64,
     now: DateTime<Utc>,
 ) -> anyhow::Result<Option<(i64, usize)>> {
+    let life = match core.store.life(user).await {
+        Err(AppendError::NoUser) => return Ok(None),
+        life => life?,
+    };
     // Before the memories: what changes meanwhile is looked at later.
     let mut through = memories::stream_version(&core.derived, user).await?;
     if through <= after {
@@ -83,7 +88,7 @@ async fn round(
         return Ok(Some((through, 0)));
     }
     let statements = changed.into_iter().map(|(_, content, _)| content).collect();
-    embed(core, user, statements).await?;
+    embed(core, user, &life, statements).await?;
     Ok(match append(core, user, &look).await? {
         Outcome::Nothing => Some((through, 0)),
         Outcome::Appended(events, _) => {
@@ -95,7 +100,12 @@ async fn round(
 }
 
 /// Makes the vectors that are not there yet: a memory without one is near to nothing.
-async fn embed(core: &Core, user: UserId, statements: Vec<String>) -> anyhow::Result<()> {
+async fn embed(
+    core: &Core,
+    user: UserId,
+    life: &Life,
+    statements: Vec<String>,
+) -> anyhow::Result<()> {
     let hashes: Vec<Vec<u8>> = statements.iter().map(|s| content_hash(s)).collect();
     let known = vectors::known(&core.derived, user, &hashes).await?;
     let (hashes, statements): (Vec<Vec<u8>>, Vec<String>) = hashes
@@ -105,6 +115,6 @@ async fn embed(core: &Core, user: UserId, statements: Vec<String>) -> anyhow::Re
         .unzip();
     let made = core.embedder.embed(statements).await?;
     let made: Vec<_> = hashes.into_iter().zip(made).collect();
-    vectors::keep(&core.derived, user, &made).await?;
+    vectors::keep(&core.derived, user, life, &made).await?;
     Ok(())
 }

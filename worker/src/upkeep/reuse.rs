@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use companion_adapters::core::Core;
+use companion_adapters::log::subscription::{self, READ_MODELS};
 use companion_adapters::memories::due;
 use companion_adapters::{messages, upkeep};
 use companion_domain::events::{Event, MemoriesRecalled, MemoryUse};
@@ -55,7 +56,10 @@ pub(super) async fn pass(
     now: DateTime<Utc>,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<usize> {
+    // Replies that are projected later are looked at later, however long that takes.
+    let waiting = subscription::waits_since(&core.derived, READ_MODELS).await?;
     let begun = Utc::now();
+    let seen = waiting.map_or(begun, |since| since.min(begun));
     let since = upkeep::replies_through(&core.derived).await? - OVERLAP;
     let (mut reused, mut settled) = (0, true);
     for user in messages::users_active_since(&core.derived, since).await? {
@@ -78,7 +82,7 @@ pub(super) async fn pass(
     }
     // Otherwise the next run looks at all of them again, and notes what is new.
     if settled {
-        upkeep::looked_at_replies(&core.derived, begun).await?;
+        upkeep::looked_at_replies(&core.derived, seen).await?;
     }
     Ok(reused)
 }

@@ -1,5 +1,6 @@
 //! Configuration: environment variables (and `.env`), parsed once, refused with one clear line.
 
+mod dot_env;
 mod jwt;
 mod origins;
 mod parse;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use companion_domain::memory::Decay;
 
+pub use self::dot_env::share_with_libraries;
 pub(crate) use self::jwt::public_key_of;
 pub use self::jwt::{JwtAlgorithm, JwtConfig, MAX_TOKEN_HOURS};
 pub use self::variables::InvalidSetting;
@@ -158,23 +160,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError`], a sentence that names the variable and what it should be.
     pub fn from_env() -> Result<Self, ConfigError> {
-        let mut variables = HashMap::new();
-        match dotenvy::from_filename_iter(".env") {
-            Ok(lines) => {
-                for line in lines {
-                    let (name, value) = line.map_err(|error| match error {
-                        // The line itself may hold a secret.
-                        dotenvy::Error::LineParse(_, at) => ConfigError::DotEnv(format!(
-                            "a line is not NAME=VALUE (at character {at})"
-                        )),
-                        other => ConfigError::DotEnv(other.to_string()),
-                    })?;
-                    variables.insert(name, value);
-                }
-            }
-            Err(dotenvy::Error::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(ConfigError::DotEnv(error.to_string())),
-        }
+        let mut variables = dot_env::read()?;
         variables::add(&mut variables, std::env::vars_os())?;
         Self::from_variables(variables)
     }

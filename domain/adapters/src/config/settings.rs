@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use self::Reader::{Commands, Compose, Environment};
+use self::Reader::{Commands, Compose, Environment, Libraries};
 use self::Unset::{Is, Means};
 use super::InvalidSetting;
 
@@ -20,7 +20,9 @@ pub enum Unset {
 pub enum Reader {
     /// [`Config`](super::Config): from the environment and from `.env`.
     Config,
-    /// The service or one of its libraries, from the environment only.
+    /// A library, from the environment, into which it is taken from `.env`.
+    Libraries,
+    /// The service and the scripts beside it, from the environment only.
     Environment,
     /// Operator's commands, from the environment only.
     Commands,
@@ -213,16 +215,16 @@ settings! {
         WORKER_METRICS_PORT(Means("a worker on its own serves no metrics"), "a port from 0 to 65535", "9100",
             "Where `companion-worker` serves Prometheus text, on `HOST`.");
         RUST_LOG(Means("`LOG_LEVEL` decides"), "a filter of tracing-subscriber", "info,sqlx=debug",
-            "A finer filter of log lines. It wins over `LOG_LEVEL`.", Environment);
+            "A finer filter of log lines. It wins over `LOG_LEVEL`.", Libraries);
         OTEL_EXPORTER_OTLP_ENDPOINT(Means("tracing is off"), "a URL", "http://localhost:4318",
-            "Where traces are sent, as OTLP over HTTP. The other standard `OTEL_*` variables count too.", Environment);
+            "Where traces are sent, as OTLP over HTTP. The other standard `OTEL_*` variables count too.", Libraries);
         OTEL_EXPORTER_OTLP_TRACES_ENDPOINT(Means("`OTEL_EXPORTER_OTLP_ENDPOINT` with `/v1/traces`"), "a URL",
             "http://localhost:4318/v1/traces",
-            "The same for traces alone, with the whole path.", Environment);
+            "The same for traces alone, with the whole path.", Libraries);
         OTEL_SERVICE_NAME(Means("the name of the binary"), "a name", "companion-worker",
-            "The name that traces carry.", Environment);
+            "The name that traces carry.", Libraries);
         OTEL_SDK_DISABLED(Is("false"), "true or false", "true",
-            "Turns tracing off, whatever else is set.", Environment);
+            "Turns tracing off, whatever else is set.", Libraries);
     }
     "Places and tools" {
         COMPANION_PARTS(Means("`~/.cache/companion`"), "a folder", "/opt/companion/parts",
@@ -251,7 +253,7 @@ pub fn markdown() -> String {
             Means(words) => words.to_owned(),
         };
         let reader = match setting.reader {
-            Reader::Config => "",
+            Reader::Config | Libraries => "",
             Environment => " Read from the environment only.",
             Commands => " Read by that command, from the environment only.",
             Compose => " Read by `docker compose` only.",

@@ -120,7 +120,8 @@ impl Eraser {
 /// When a user was erased.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::FromRow)]
 pub struct Erasure {
-    erased_at: DateTime<Utc>,
+    /// When it began.
+    pub erased_at: DateTime<Utc>,
     /// Whether something of them is still to be swept away.
     pub under_way: bool,
 }

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::vault::{Binding, DataKey, Vault, VaultError};
-use crate::{metrics, telemetry};
+use crate::{erasure, metrics, telemetry};
 
 /// The query for [`EventRow`]s, with its conditions.
 macro_rules! select_events {
@@ -156,11 +156,27 @@ impl EventStore {
         self.appends.subscribe()
     }
 
-    /// Makes sure that a user is registered: once a user and process a question to the database.
+    /// Makes sure that a user is registered.
     ///
     /// # Errors
     /// [`AppendError`] when the database fails.
     pub async fn ensure_user(&self, external: &ExternalUserId) -> Result<UserId, AppendError> {
+        let erased = erasure::last(&self.pool, UserId::of(external)).await?;
+        self.ensure_user_since(external, erased.map(|erased| erased.erased_at))
+            .await
+    }
+
+    /// Makes sure that a user is registered, on behalf of somebody whose credential was judged when the user
+    /// had last been erased then: once a user and process a question to the database. Of a user who was
+    /// erased meanwhile no new life is begun, and what is appended is refused.
+    ///
+    /// # Errors
+    /// [`AppendError`] when the database fails.
+    pub async fn ensure_user_since(
+        &self,
+        external: &ExternalUserId,
+        erased_at: Option<DateTime<Utc>>,
+    ) -> Result<UserId, AppendError> {
         let user = UserId::of(external);
         match self.vault.key(&self.pool, user).await {
             Ok(_) => return Ok(user),
@@ -171,7 +187,7 @@ impl EventStore {
         let mut transaction = self.pool.begin().await?;
         lock(&mut transaction, &stream).await?;
         // Nobody else hears of the key before it is there.
-        if let Some(key) = self.vault.create(&mut transaction, user).await? {
+        if let Some(key) = self.vault.create(&mut transaction, user, erased_at).await? {
             let registered = UserRegistered {
                 external_id: external.as_str().to_owned(),
             };

@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use chrono::{DateTime, Utc};
 use companion_domain::events::Recorded;
 use companion_domain::ids::UserId;
 use sqlx::{AssertSqlSafe, PgConnection, PgExecutor};
@@ -116,6 +117,24 @@ pub async fn checkpoint(
     .fetch_optional(executor)
     .await?;
     Ok(read.unwrap_or_default())
+}
+
+/// When the first event was recorded that a subscription has yet to read; `None` when it has read all.
+///
+/// # Errors
+/// When the database fails.
+pub async fn waits_since(
+    executor: impl PgExecutor<'_>,
+    subscription: &str,
+) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT e.recorded_at FROM events e
+         WHERE (e.xid, e.position) > (SELECT c.xid, c.position FROM checkpoints c WHERE c.subscription = $1)
+         ORDER BY e.xid, e.position LIMIT 1",
+    )
+    .bind(subscription)
+    .fetch_optional(executor)
+    .await
 }
 
 async fn begin(connection: &mut PgConnection, subscription: &str) -> Result<(), sqlx::Error> {

@@ -25,6 +25,12 @@ const INCOMING: &str = "read_incoming";
 /// A table of so few bytes is indexed within a second or two: quicker than in the way that goes through it
 /// twice so as to hold nothing back. Projections wait that long, as they do for any transaction that writes.
 const SMALL: i64 = 256 << 20;
+/// Tables whose rows are written with their event and not by the projection ([`crate::api_keys`]), their
+/// keys, and what a later event changes.
+const CARRIED: [(&str, &str, &str); 2] = [
+    ("users", "user_id", "external_id = excluded.external_id"),
+    ("api_keys", "key_id", "revoked_at = excluded.revoked_at"),
+];
 
 /// A copy and how far it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -343,6 +349,21 @@ pub async fn move_checkpoint(
     Ok(())
 }
 
+/// Notes that nothing was read for a copy yet.
+///
+/// # Errors
+/// When the database fails.
+pub async fn move_to_beginning(
+    connection: &mut PgConnection,
+    schema: &str,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE read_model_copy_lanes SET xid = '0', position = 0 WHERE schema = $1")
+        .bind(schema)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
 /// Puts the tables of a copy in the place of those in use, which become the former ones. What a copy
 /// holds besides, as its projections need it, goes with the former ones too: they can be brought up to
 /// date and switched back.
@@ -358,14 +379,8 @@ pub async fn switch(
     switched: &[&str],
 ) -> Result<(), sqlx::Error> {
     let to = &mut *connection;
-    run(to, "SET LOCAL lock_timeout = '300ms'".to_owned()).await?;
-    let tables: Vec<String> = switched.iter().map(|t| format!("{LIVE}.{t}")).collect();
     // Whoever reads or writes them finishes first; whoever comes later finds the new ones.
-    run(
-        to,
-        format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", tables.join(", ")),
-    )
-    .await?;
+    lock(to, switched, "ACCESS EXCLUSIVE").await?;
     carry_ahead(to, &copy.schema, copy.at(), switched).await?;
     let from = &copy.schema;
     run(to, format!("ALTER SCHEMA {from} RENAME TO {INCOMING}")).await?;
@@ -417,35 +432,62 @@ pub async fn replace(
     switched: &[&str],
     user: UserId,
 ) -> Result<(), sqlx::Error> {
-    carry_ahead(&mut *connection, &copy.schema, copy.at(), switched).await?;
-    for table in switched {
-        let from = &copy.schema;
-        for sql in [
-            format!("DELETE FROM {LIVE}.{table} WHERE user_id = $1"),
-            format!("INSERT INTO {LIVE}.{table} SELECT * FROM {from}.{table} WHERE user_id = $1"),
-        ] {
-            sqlx::query(AssertSqlSafe(sql))
-                .bind(user.0)
-                .execute(&mut *connection)
-                .await?;
-        }
+    let carried = |table: &&str| CARRIED.iter().any(|(of, ..)| of == table);
+    let (last, first): (Vec<&str>, Vec<&str>) = switched.iter().copied().partition(carried);
+    for table in first {
+        put_in_place(connection, copy, table, user).await?;
+    }
+    if last.is_empty() {
+        return Ok(());
+    }
+    // Nobody writes between what is carried along and what is put in its place; reading goes on.
+    lock(connection, &last, "SHARE ROW EXCLUSIVE").await?;
+    carry_ahead(connection, &copy.schema, copy.at(), switched).await?;
+    for table in last {
+        put_in_place(connection, copy, table, user).await?;
     }
     Ok(())
 }
 
-/// Some rows are written with their event and not by the projection ([`crate::api_keys`]); those whose
-/// event no projection has read yet are brought along.
+async fn put_in_place(
+    connection: &mut PgConnection,
+    copy: &Copied,
+    table: &str,
+    user: UserId,
+) -> Result<(), sqlx::Error> {
+    let from = &copy.schema;
+    for sql in [
+        format!("DELETE FROM {LIVE}.{table} WHERE user_id = $1"),
+        format!("INSERT INTO {LIVE}.{table} SELECT * FROM {from}.{table} WHERE user_id = $1"),
+    ] {
+        sqlx::query(AssertSqlSafe(sql))
+            .bind(user.0)
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Locks tables in use, or fails soon: others would wait behind it.
+async fn lock(
+    connection: &mut PgConnection,
+    tables: &[&str],
+    mode: &str,
+) -> Result<(), sqlx::Error> {
+    let tables: Vec<String> = tables.iter().map(|t| format!("{LIVE}.{t}")).collect();
+    let tables = tables.join(", ");
+    run(connection, "SET LOCAL lock_timeout = '300ms'".to_owned()).await?;
+    run(connection, format!("LOCK TABLE {tables} IN {mode} MODE")).await
+}
+
+/// Rows that were written with an event which no projection has read yet are brought along.
 async fn carry_ahead(
     connection: &mut PgConnection,
     schema: &str,
     at: Checkpoint,
     switched: &[&str],
 ) -> Result<(), sqlx::Error> {
-    let carried = [
-        ("users", "user_id", "external_id = excluded.external_id"),
-        ("api_keys", "key_id", "revoked_at = excluded.revoked_at"),
-    ];
-    for (table, key, change) in carried {
+    for (table, key, change) in CARRIED {
         if !switched.contains(&table) {
             continue;
         }

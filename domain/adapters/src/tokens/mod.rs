@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 use self::claims::{ACCESS_TOKEN, Claims};
 pub use self::claims::{Refused, Verified};
 use crate::config::{Config, Environment, JwtAlgorithm, MAX_TOKEN_HOURS, Secret, public_key_of};
+use crate::erasure::Erasure;
 use crate::vault;
 
 /// The longest token that is looked at, in bytes.
@@ -141,6 +142,24 @@ impl Tokens {
         scope: Option<&str>,
     ) -> Result<Issued, IssueError> {
         self.issue_at(Utc::now(), user, lifetime, scope)
+    }
+
+    /// Makes a token that an erasure does not outdate, not even in the second in which it took place: then
+    /// it counts as issued in the next.
+    ///
+    /// # Errors
+    /// Those of [`Tokens::issue`].
+    pub fn issue_after(
+        &self,
+        erased: Option<Erasure>,
+        user: &ExternalUserId,
+        lifetime: Duration,
+    ) -> Result<Issued, IssueError> {
+        let now = Utc::now();
+        let from = erased.map_or(now, |erased| {
+            now.max(erased.erased_at + TimeDelta::seconds(1))
+        });
+        self.issue_at(from, user, lifetime, None)
     }
 
     fn issue_at(

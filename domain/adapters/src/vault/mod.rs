@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use chacha20poly1305::aead::{Aead, AeadInOut, KeyInit, Payload};
 use chacha20poly1305::{Tag, XChaCha20Poly1305, XNonce};
+use chrono::{DateTime, Utc};
 use companion_domain::ids::UserId;
 use moka::future::Cache;
 use sqlx::{PgConnection, PgPool};
@@ -251,8 +252,8 @@ impl Vault {
     }
 
     /// Makes a key for a user who has none. The caller holds the lock on the user's stream, and commits:
-    /// until then it is not kept at hand. `None` when somebody else was first, or while the user is being
-    /// erased.
+    /// until then it is not kept at hand. `None` when somebody else was first, while the user is being
+    /// erased, or when they were not erased last at the time given.
     ///
     /// # Errors
     /// [`VaultError`] when the database or the random source fails.
@@ -260,6 +261,7 @@ impl Vault {
         &self,
         connection: &mut PgConnection,
         user: UserId,
+        erased_at: Option<DateTime<Utc>>,
     ) -> Result<Option<DataKey>, VaultError> {
         let mut plain = Zeroizing::new([0u8; KEY_BYTES]);
         random(plain.as_mut_slice())?;
@@ -268,13 +270,15 @@ impl Vault {
         let wrapped = seal(&master.cipher, &wrapping(user, key_id), plain.as_slice())?;
         let made = sqlx::query(
             "INSERT INTO user_keys (user_id, key_id, wrapped, wrapped_by, created_at)
-             SELECT $1, $2, $3, $4, clock_timestamp() WHERE NOT EXISTS (SELECT FROM erasures WHERE user_id = $1 AND swept_at IS NULL)
+             SELECT $1, $2, $3, $4, clock_timestamp() WHERE NOT EXISTS (
+                 SELECT FROM erasures WHERE user_id = $1 AND (swept_at IS NULL OR erased_at IS DISTINCT FROM $5))
              ON CONFLICT (user_id) DO NOTHING",
         )
         .bind(user.0)
         .bind(key_id)
         .bind(wrapped)
         .bind(master.check.as_bytes())
+        .bind(erased_at)
         .execute(connection)
         .await?;
         if made.rows_affected() == 0 {
@@ -305,6 +309,11 @@ impl Vault {
     /// Forgets what is cached of a user's key: it turned out to be gone.
     pub async fn forget(&self, user: UserId) {
         self.keys.invalidate(&user).await;
+    }
+
+    /// Forgets all keys that are cached.
+    pub fn forget_all(&self) {
+        self.keys.invalidate_all();
     }
 
     async fn load<'c>(

@@ -4,7 +4,7 @@
 //! The database says which master key is in force. That is changed first, so that nothing new is wrapped
 //! with the former one; then the data keys follow in batches, in any number of runs.
 
-use sqlx::PgPool;
+use sqlx::{PgExecutor, PgPool};
 use uuid::Uuid;
 
 use super::masters::{CheckValue, MasterKey};
@@ -17,9 +17,9 @@ const BATCH: i64 = 1_000;
 ///
 /// # Errors
 /// When the database fails.
-pub async fn in_force(pool: &PgPool) -> Result<Option<CheckValue>, sqlx::Error> {
+pub async fn in_force(executor: impl PgExecutor<'_>) -> Result<Option<CheckValue>, sqlx::Error> {
     let stored: Option<Vec<u8>> = sqlx::query_scalar("SELECT check_value FROM master_key")
-        .fetch_optional(pool)
+        .fetch_optional(executor)
         .await?;
     Ok(stored.and_then(|bytes| CheckValue::stored(&bytes)))
 }

@@ -12,6 +12,7 @@ use sqlx::{AssertSqlSafe, PgExecutor, PgPool};
 use uuid::Uuid;
 
 use crate::embedder::{EmbedError, Embedder, Vector, content_hash};
+use crate::log::event_store::Life;
 use crate::log::subscription::{READ_MODELS, RELAY};
 
 /// Which of these hashes have a vector already.
@@ -90,14 +91,15 @@ pub enum VectorError {
     Embed(#[from] EmbedError),
 }
 
-/// Keeps vectors; those that are there already stay as they are. A user without a key (erased) gets
-/// none.
+/// Keeps vectors of what was read in one life of a user; those that are there already stay as they are.
+/// When that life has ended (the user was erased, and may have begun anew) none are kept.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn keep(
     executor: impl PgExecutor<'_>,
     user: UserId,
+    life: &Life,
     vectors: &[(Vec<u8>, Vector)],
 ) -> Result<(), sqlx::Error> {
     let hashes: Vec<&[u8]> = vectors.iter().map(|(hash, _)| hash.as_slice()).collect();
@@ -109,12 +111,13 @@ pub async fn keep(
         "INSERT INTO vectors (user_id, content_hash, embedding)
          SELECT k.user_id, v.content_hash, v.embedding
          FROM unnest($2::bytea[], $3::vector[]) AS v (content_hash, embedding),
-              (SELECT user_id FROM user_keys WHERE user_id = $1 FOR KEY SHARE) AS k
+              (SELECT user_id FROM user_keys WHERE user_id = $1 AND key_id = $4 FOR KEY SHARE) AS k
          ON CONFLICT DO NOTHING",
     )
     .bind(user.0)
     .bind(hashes)
     .bind(embeddings)
+    .bind(life.key().id)
     .execute(executor)
     .await?;
     Ok(())

@@ -6,12 +6,17 @@
 //! meet, in whatever order the processes of a service are restarted.
 
 use chrono::{DateTime, Utc};
+use pgvector::Vector as Pgvector;
 use sha2::{Digest, Sha256};
 use sqlx::{AssertSqlSafe, FromRow, PgConnection, PgExecutor, PgPool};
 
 use crate::config::Config;
 use crate::log::subscription::{Checkpoint, READ_MODELS, RELAY};
 use crate::queue::EMBED;
+
+/// The least cosine of what one model makes of one sentence on different machines. Quantized files of a
+/// model, and those of another one, are below it.
+const SAME: f64 = 0.99;
 
 /// An embedding model that the database has vectors of.
 #[derive(Debug, Clone, PartialEq, FromRow)]
@@ -155,6 +160,49 @@ pub async fn note_first(executor: impl PgExecutor<'_>, config: &Config) -> Resul
     Ok(())
 }
 
+/// Notes what a model makes of the probe ([`crate::embedder::Embedder::probe`]), if nobody has yet.
+///
+/// # Errors
+/// When the database fails.
+pub async fn note_probe(
+    executor: impl PgExecutor<'_>,
+    model: &str,
+    dimension: usize,
+    probe: &[f32],
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE public.embedding_model SET probe = $3 WHERE model = $1 AND dimension = $2 AND probe IS NULL",
+    )
+    .bind(model)
+    .bind(i32::try_from(dimension).unwrap_or(i32::MAX))
+    .bind(Pgvector::from(probe.to_vec()))
+    .execute(executor)
+    .await?;
+    Ok(())
+}
+
+/// Whether what a model makes of the probe is what was noted of it, or nothing was noted: a name says nothing
+/// about the files that were loaded under it, and vectors of two models can't be compared.
+///
+/// # Errors
+/// When the database fails.
+pub async fn is_recognized(
+    executor: impl PgExecutor<'_>,
+    model: &str,
+    dimension: usize,
+    probe: &[f32],
+) -> Result<bool, sqlx::Error> {
+    let likeness: Option<Option<f64>> = sqlx::query_scalar(
+        "SELECT -(probe <#> $3) FROM public.embedding_model WHERE model = $1 AND dimension = $2",
+    )
+    .bind(model)
+    .bind(i32::try_from(dimension).unwrap_or(i32::MAX))
+    .bind(Pgvector::from(probe.to_vec()))
+    .fetch_optional(executor)
+    .await?;
+    Ok(likeness.flatten().is_none_or(|likeness| likeness >= SAME))
+}
+
 /// The model of that name and dimension, with a table for it: an empty one if it is new.
 ///
 /// # Errors
@@ -204,7 +252,8 @@ pub async fn register(
 /// still wait to be embedded: a process of another model may take them.
 ///
 /// # Errors
-/// When the database fails.
+/// When the database fails; `RowNotFound` when the model's vectors were thrown away meanwhile. Then nothing
+/// was changed.
 pub async fn switch(pool: &PgPool, to: &EmbeddingModel) -> Result<(), sqlx::Error> {
     let mut transaction = pool.begin().await?;
     sqlx::query(
@@ -224,13 +273,16 @@ pub async fn switch(pool: &PgPool, to: &EmbeddingModel) -> Result<(), sqlx::Erro
     )
     .execute(&mut *transaction)
     .await?;
-    sqlx::query(
+    let made_live = sqlx::query(
         "UPDATE public.embedding_model SET state = 'live', since = now() WHERE model = $1 AND dimension = $2",
     )
     .bind(&to.model)
     .bind(to.dimension)
     .execute(&mut *transaction)
     .await?;
+    if made_live.rows_affected() == 0 {
+        return Err(sqlx::Error::RowNotFound);
+    }
     transaction.commit().await
 }
 

@@ -43,7 +43,7 @@ impl Extraction<'_> {
                 .await;
             match appended {
                 Ok(_) => {
-                    vectors::keep(&core.derived, self.job.user, &vectors).await?;
+                    vectors::keep(&core.derived, self.job.user, &life, &vectors).await?;
                     return Ok(true);
                 }
                 Err(AppendError::Conflict { actual }) => self.wait_for_projection(actual).await?,
