@@ -169,6 +169,7 @@ pub(crate) async fn received(
     body: &mut RequestBody,
     limit: usize,
 ) -> poem::Result<(Vec<u8>, Option<Place>)> {
+    let begun = Instant::now();
     let announced = request.headers().get(header::CONTENT_LENGTH);
     let announced = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|bytes| bytes > limit as u64) {
@@ -181,7 +182,6 @@ pub(crate) async fn received(
         let place = tokio::time::timeout(PLACE_WITHIN, Place::take(limits::user())).await;
         Some(place.map_err(|_| Problem::from(Code::TooBusy))?)
     };
-    let begun = Instant::now();
     let read = body.take()?.into_bytes_limit(limit);
     let read = tokio::time::timeout(within(most), read).await;
     let bytes = match read.map_err(|_| Problem::from(Code::RequestTimeout))? {

@@ -3,9 +3,9 @@
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use companion_adapters::buffer::Buffer;
-use companion_adapters::erasure::{Eraser, Holdings, Step};
+use companion_adapters::erasure::{self, Eraser, Holdings, Step};
 use companion_adapters::redis_link::RedisLink;
 use companion_adapters::reply_texts::ReplyTexts;
 use companion_domain::ids::{ExternalUserId, UserId};
@@ -56,8 +56,17 @@ async fn perform(operator: &Operator, options: &Options) -> Result<ExitCode> {
         });
     }
     if !holdings.registered && !holdings.under_way {
+        // A script that has the name wrong is not to take it for done.
+        let Some(erased) = erasure::last(&operator.pool, user).await? else {
+            bail!(
+                "there is nobody called {name}, and nothing to erase; ids are told apart by upper and lower case, too"
+            );
+        };
         return report(options, &holdings, || {
-            format!("There is nobody called {name}, and nothing to erase.")
+            format!(
+                "{name} was erased at {} already.",
+                erased.erased_at.to_rfc3339()
+            )
         });
     }
     if !options.yes {
@@ -74,7 +83,12 @@ async fn perform(operator: &Operator, options: &Options) -> Result<ExitCode> {
     }
     let rows = holdings.rows + holdings.jobs + holdings.conversations;
     let mut progress = Progress::new("rows", u64::try_from(rows).unwrap_or(0));
-    while let Step::More(swept) = eraser.step(user).await? {
+    let swept_later = || {
+        format!(
+            "{name} is erased, and not all rows are swept away yet: a worker goes on with that, or: companion erase {name}"
+        )
+    };
+    while let Step::More(swept) = eraser.step(user).await.with_context(swept_later)? {
         progress.advance(swept);
         if operator.stop.is_cancelled() {
             return Err(Interrupted::with(format!(

@@ -115,6 +115,14 @@ async fn export_all(operator: &Operator, options: &Options) -> Result<Written> {
         fs::create_dir_all(folder).map_err(|error| cannot_write(folder, &error))?;
     }
     let mut written = Written::default();
+    let nameless = messages::nameless_users(&operator.pool).await?;
+    if nameless > 0 {
+        written.failed += nameless;
+        note(format_args!(
+            "{nameless} users are left out: the read models do not know their names yet. Wait until lag_events in \
+             /health is 0, or run companion replay all, and run this again."
+        ));
+    }
     for user in &users {
         let file = folder.join(format!("{}.jsonl", user.as_str()));
         if file.exists() {

@@ -38,6 +38,7 @@ mod verify;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use anyhow::bail;
 use clap::{Parser, Subcommand};
 use companion_adapters::config;
 
@@ -151,6 +152,12 @@ async fn started() -> ExitCode {
         Command::Token(options) => token::run(&options).map(done),
         Command::TestServices { command } => test_services::run(&command).await,
     };
+    let result = result.and_then(|code| match output::lost() {
+        Some(error) if code == ExitCode::SUCCESS => {
+            bail!("the result could not be written to standard output: {error}")
+        }
+        _ => Ok(code),
+    });
     result.unwrap_or_else(|error| match error.downcast_ref::<Interrupted>() {
         Some(interrupted) => {
             output::note(interrupted);

@@ -154,7 +154,11 @@ impl Operator {
 
     async fn open_it(command: &str, any_model: bool, migrate: bool) -> Result<Self> {
         let config = Config::from_env()?;
-        let (url, guard) = embedded::url_for(&config, command).await?;
+        let (url, guard) = if migrate {
+            embedded::url_for(&config, command).await?
+        } else {
+            embedded::url_of_existing(&config, command).await?
+        };
         let opened = async {
             if migrate {
                 database::migrate(&url, &config).await?;
@@ -201,7 +205,10 @@ impl Operator {
         let user = UserId::of(external);
         match self.store.life(user).await {
             Ok(_) => Ok(user),
-            Err(AppendError::NoUser) => bail!("there is nobody called {}", external.as_str()),
+            Err(AppendError::NoUser) => bail!(
+                "there is nobody called {}; ids are told apart by upper and lower case, too",
+                external.as_str()
+            ),
             Err(error) => Err(error.into()),
         }
     }

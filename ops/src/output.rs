@@ -2,14 +2,37 @@
 
 use std::fmt::Display;
 use std::future::Future;
-use std::io::{IsTerminal, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Writes a line to standard output. Nobody reading is no error.
+/// Why something that was to be on standard output is not there.
+static LOST: OnceLock<String> = OnceLock::new();
+
+/// Writes a line to standard output. Nobody reading is no error; any other failure is [`lost`].
 pub(crate) fn line(text: impl Display) {
-    let _ = writeln!(std::io::stdout(), "{text}");
+    if let Err(error) = writeln!(std::io::stdout(), "{text}")
+        && error.kind() != ErrorKind::BrokenPipe
+    {
+        LOST.get_or_init(|| error.to_string());
+    }
+}
+
+/// Why a result is not on standard output, or not whole. A command of which this is known has failed.
+pub(crate) fn lost() -> Option<&'static str> {
+    LOST.get().map(String::as_str)
+}
+
+/// Writes a line to standard output that is shown this once: it must have got there.
+///
+/// # Errors
+/// When it has not.
+pub(crate) fn only_line(text: &str) -> io::Result<()> {
+    let mut out = std::io::stdout();
+    writeln!(out, "{text}")?;
+    out.flush()
 }
 
 /// Writes a line to standard error.

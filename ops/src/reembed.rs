@@ -191,7 +191,7 @@ async fn change(
             "{} ({}) is live: {made} vectors made in {seconds:.1} s.\n\
              Now restart the processes one after another, a worker first, with\n\
              EMBEDDING_MODEL={}\nEMBEDDING_DIMENSION={}\nand EMBEDDING_MODEL_DIR where its files lie. Those that are not \
-             restarted yet go on with {} ({}).\nGo back with: companion reembed --back",
+             restarted yet go on with {} ({}).\nGo back with: companion reembed --back --model-dir DIR, where the files of that one lie",
             model.model,
             model.dimension(),
             model.model,
@@ -258,7 +258,9 @@ async fn forget(
     }
     if !manner.dry_run {
         for model in &gone {
-            models::forget(&operator.pool, model).await?;
+            if !models::forget(&operator.pool, model).await? {
+                bail!("{name} has become the live model meanwhile; its vectors are kept");
+            }
         }
     }
     let result = json!({ "forgotten": name, "models": gone.len(), "dry_run": manner.dry_run });

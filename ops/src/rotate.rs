@@ -17,7 +17,11 @@ use uuid::Uuid;
 
 use crate::disk;
 use crate::operator::{Interrupted, Manner, Operator, Progress};
-use crate::output::{line, note};
+use crate::output::{note, only_line};
+
+/// What is said when it is not done, however it came to that.
+const BOTH_KEYS: &str =
+    "Both master keys are needed until it is done; run it again with the same keys.";
 
 /// The lock that one rotation at a time holds.
 const LOCK: i64 = 0x6d61_7374_6572;
@@ -101,24 +105,12 @@ async fn rotate(operator: &Operator, options: &Options) -> Result<ExitCode> {
         // Where the processes of this home find it when they need it.
         keep_next(config, &new)?;
     }
-    let mut progress = Progress::new("data keys", total);
-    let mut rewrapped = 0;
-    rotation::put_in_force(pool, to.check).await?;
-    // Until a whole pass finds nothing more.
-    while rotation::left(pool, to.check).await? > 0 {
-        let mut after = Uuid::nil();
-        while let Some(batch) = rotation::step(pool, vault, &to, after).await? {
-            after = batch.after;
-            rewrapped += batch.keys;
-            progress.advance(batch.keys);
-            if operator.stop.is_cancelled() {
-                return Err(Interrupted::with(
-                    "Both master keys are needed until it is done; run it again with the same keys.",
-                ));
-            }
-        }
+    if operator.stop.is_cancelled() {
+        return Err(Interrupted::with("Nothing was changed."));
     }
-    progress.finish();
+    let rewrapped = rewrap(operator, &to, total)
+        .await
+        .with_context(|| format!("it is not done. {BOTH_KEYS}"))?;
     let next = if config.master_key.is_none() {
         let former = own.check.to_string();
         put_in_place(&config.companion_home, &former)?;
@@ -141,6 +133,28 @@ async fn rotate(operator: &Operator, options: &Options) -> Result<ExitCode> {
         })?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Puts a master key in force and wraps every data key with it; how many there were.
+async fn rewrap(operator: &Operator, to: &MasterKey, total: u64) -> Result<u64> {
+    let (pool, vault) = (&operator.pool, operator.store.vault());
+    let mut progress = Progress::new("data keys", total);
+    let mut rewrapped = 0;
+    rotation::put_in_force(pool, to.check).await?;
+    // Until a whole pass finds nothing more.
+    while rotation::left(pool, to.check).await? > 0 {
+        let mut after = Uuid::nil();
+        while let Some(batch) = rotation::step(pool, vault, to, after).await? {
+            after = batch.after;
+            rewrapped += batch.keys;
+            progress.advance(batch.keys);
+            if operator.stop.is_cancelled() {
+                return Err(Interrupted::with(BOTH_KEYS));
+            }
+        }
+    }
+    progress.finish();
+    Ok(rewrapped)
 }
 
 /// The new key: given, left by a run that was broken off, or made now.
@@ -169,7 +183,9 @@ fn new_key(config: &Config, options: &Options) -> Result<Secret> {
     };
     if options.print {
         if !options.manner.dry_run {
-            line(new.expose());
+            only_line(new.expose()).context(
+                "the new master key could not be printed, so nothing was changed; give standard output room, or a reader",
+            )?;
         }
     } else if !of_home {
         bail!(

@@ -12,7 +12,7 @@ use companion_worker::projections;
 use companion_worker::replay::{self, Stopped};
 use serde::Serialize;
 
-use crate::operator::{Operator, Report, user};
+use crate::operator::{Interrupted, Operator, Report, user};
 use crate::replay::{build, compared, kept};
 
 /// What is kept of a check that was stopped.
@@ -71,6 +71,9 @@ async fn perform(operator: &Operator, options: &Options) -> Result<bool> {
         Err(error) => {
             // What can't be read is named, each event; anything else is a failure of the check.
             let unreadable = checks::unreadable(pool, vault, only, &operator.stop).await?;
+            if operator.stop.is_cancelled() {
+                return Err(Interrupted::with(NOTHING));
+            }
             if unreadable.is_empty() {
                 return Err(error);
             }

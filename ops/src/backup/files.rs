@@ -67,8 +67,12 @@ pub(crate) struct Reader {
 impl Reader {
     pub(crate) fn open(folder: &Path, name: &str) -> Result<Self> {
         let path = folder.join(name);
-        let file = File::open(&path)
-            .map_err(|error| anyhow!("{} can't be read: {error}", path.display()))?;
+        let file = File::open(&path).map_err(|error| {
+            anyhow!(
+                "{} can't be read: {error}; take it from another copy of the backup",
+                path.display()
+            )
+        })?;
         Ok(Self {
             file,
             path,

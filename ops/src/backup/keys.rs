@@ -135,6 +135,11 @@ pub(crate) fn read(folder: &Path) -> Result<Keys> {
             path.display()
         )
     })?;
+    parse(&path, &text)
+}
+
+/// Reads a whole file of keys, of which the last line is the checksum of the others.
+fn parse(path: &Path, text: &str) -> Result<Keys> {
     let damaged = || {
         anyhow!(
             "{} is damaged: it is not what the backup wrote. Take it from another copy",
@@ -214,10 +219,19 @@ pub(crate) fn whom(named: &[String], known: &Keys) -> (Vec<UserId>, Vec<String>)
     (users, unknown)
 }
 
-/// Reads erasures: from a file of keys, of which only these count, or users' ids, one a line.
+/// Reads erasures: from a file of keys, of which only these count and which must be whole, or users' ids, one a
+/// line.
 pub(crate) fn read_erasures(path: &Path) -> Result<Keys> {
     let text =
         fs::read_to_string(path).with_context(|| format!("{} can't be read", path.display()))?;
+    if matches!(
+        text.lines().next().map(serde_json::from_str),
+        Some(Ok(Line::Keys { .. }))
+    ) {
+        let mut found = parse(path, &text)?;
+        found.keys.clear();
+        return Ok(found);
+    }
     let mut found = Keys::default();
     for (number, line) in text.lines().enumerate() {
         let line = line.trim();

@@ -60,8 +60,29 @@ impl Guard {
     }
 }
 
+/// The same of a database that is there: a command in the wrong folder is not to make a new one.
+///
+/// # Errors
+/// When there is none, and those of [`url_for`].
+pub(crate) async fn url_of_existing(
+    config: &Config,
+    command: &str,
+) -> Result<(Secret, Option<Guard>)> {
+    let home = &config.companion_home;
+    // Not even the folder is to be made.
+    let is_there = home.is_dir() && Place::of(&home::open(config)?)?.exists();
+    if config.postgres_url.is_none() && !is_there {
+        bail!(
+            "there is no database in {}; run this where the service runs, or set COMPANION_HOME or POSTGRES_URL as \
+             it has them. A new one is made by: ops/up",
+            home.display()
+        );
+    }
+    url_for(config, command).await
+}
+
 /// The URL of the database of a configuration: the configured one, or that of the embedded server,
-/// which is started for `command` unless it runs already.
+/// which is started for `command` unless it runs already, and made when there is none.
 pub(crate) async fn url_for(config: &Config, command: &str) -> Result<(Secret, Option<Guard>)> {
     if let Some(url) = &config.postgres_url {
         return Ok((url.clone(), None));

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 use chrono::{DateTime, Utc};
-use companion_adapters::log::subscription::Checkpoint;
+use companion_adapters::log::subscription::{self, Checkpoint};
 use companion_adapters::log::view::{self, Filter};
+use companion_domain::events::Event;
 use companion_domain::ids::{ExternalUserId, StreamId, UserId};
 
 use super::shown;
@@ -34,7 +35,7 @@ pub(crate) struct Options {
     #[arg(long)]
     stream: Option<String>,
     /// Only events of these types, such as MemoryRecorded; several with commas between them
-    #[arg(long = "type", value_name = "TYPE", value_delimiter = ',')]
+    #[arg(long = "type", value_name = "TYPE", value_delimiter = ',', value_parser = a_type)]
     types: Vec<String>,
     /// Only events recorded at or after this time: 2026-11-24, '2026-11-24 14:30' (UTC), or 3h ago as 3h
     #[arg(long, value_name = "TIME", value_parser = moment)]
@@ -74,6 +75,15 @@ impl Options {
     }
 }
 
+/// Reads the name of a type of events.
+fn a_type(name: &str) -> Result<String, String> {
+    let known: Vec<&str> = Event::TYPES.iter().map(|(name, _)| *name).collect();
+    if known.contains(&name) {
+        return Ok(name.to_owned());
+    }
+    Err(format!("must be one of {}", known.join(", ")))
+}
+
 pub(super) async fn run(operator: &Operator, options: &Options) -> Result<ExitCode> {
     tokio::select! {
         shown = show(operator, options) => shown,
@@ -95,6 +105,10 @@ async fn show(operator: &Operator, options: &Options) -> Result<ExitCode> {
     loop {
         // Given back between two looks: a follower holds nothing.
         let mut connection = operator.pool.acquire().await?;
+        let end = match options.follow {
+            true => subscription::horizon(&mut connection).await?,
+            false => place,
+        };
         let vault = operator.store.vault();
         let page = view::read(&mut connection, vault, &filter, place, PAGE).await?;
         drop(connection);
@@ -122,6 +136,8 @@ async fn show(operator: &Operator, options: &Options) -> Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         }
         if !more {
+            // What the filter passed over is not gone through again.
+            place = place.max(end);
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }

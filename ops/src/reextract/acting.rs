@@ -197,7 +197,11 @@ pub(super) async fn roll_back(operator: &Operator, run: &Run, manner: Manner) ->
     let mut progress = Progress::new("users", users.len() as u64);
     for reader in users {
         if operator.stop.is_cancelled() {
-            manner.print(&restored, || told_back(&restored))?;
+            manner.print(&restored, || {
+                let run = &run.name;
+                let told = told_back(&restored);
+                format!("{told}\nstopped; go on with: companion reextract --rollback {run}")
+            })?;
             return Ok(ExitCode::from(INTERRUPTED));
         }
         roll_back_for(operator, run, reader.user, at, manner, &mut restored).await?;

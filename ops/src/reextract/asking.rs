@@ -65,9 +65,12 @@ impl Reextraction<'_> {
         let instructions = instructions.unwrap_or_else(|| extraction::instructions());
         let asked = extractor::ask(llm, instructions, messages, known).await;
         if asked.as_ref().is_err_and(|reason| reason.is_away()) {
+            let since = self.run.settings.since.map_or_else(String::new, |at| {
+                format!(" with --since {}", at.to_rfc3339())
+            });
             bail!(
                 "the LLM does not answer; what was read is kept. Start it, or look at --endpoint and --model, and \
-                 give the same command again"
+                 give the same command again{since}"
             )
         }
         Ok(asked.map_err(NoUse::code))

@@ -15,6 +15,7 @@ use anyhow::{Context, Result, bail};
 use chrono::{DateTime, Utc};
 use clap::ValueEnum;
 use companion_adapters::config::ExtractionMode;
+use companion_adapters::database;
 use companion_adapters::embedder::Embedder;
 use companion_adapters::reextractions::{self, Run, RunState, Settings};
 use companion_domain::ids::ExternalUserId;
@@ -172,6 +173,7 @@ async fn perform(operator: &Operator, options: &Options) -> Result<ExitCode> {
         return reading::foresee(operator, &wanted.settings, run.as_ref(), manner).await;
     }
     let embedder = Embedder::load(&operator.config).await?;
+    database::check_model(&operator.pool, &operator.config, &embedder).await?;
     let new = run.is_none();
     let run = match (run, &wanted) {
         (Some(run), _) => run,
@@ -202,9 +204,16 @@ async fn perform(operator: &Operator, options: &Options) -> Result<ExitCode> {
                 );
             };
             if !work.read(&wanted.llm(&operator.config)?).await? {
-                return Err(Interrupted::with(
-                    "What was read is kept; the same command goes on from there.",
-                ));
+                let since = work.run.settings.since;
+                return Err(Interrupted::with(match since {
+                    None => {
+                        "What was read is kept; the same command goes on from there.".to_owned()
+                    }
+                    Some(at) => format!(
+                        "What was read is kept; the same command goes on from there with --since {}.",
+                        at.to_rfc3339()
+                    ),
+                }));
             }
         }
         RunState::Read | RunState::Applying => {}

@@ -16,7 +16,7 @@ use companion_domain::reextraction::{self, Beliefs, Portion, Read, Said, Shadow,
 use serde_json::json;
 
 use super::Reextraction;
-use crate::operator::{Manner, Operator, Progress};
+use crate::operator::{Interrupted, Manner, Operator, Progress};
 
 /// Events of a conversation that are read at once.
 const PAGE: i64 = 500;
@@ -79,6 +79,9 @@ pub(super) async fn foresee(
     let new = reextractions::not_planned(pool, name, settings.user).await?;
     let (mut users, mut read, mut portions) = (new.len(), 0, 0);
     for user in new {
+        if operator.stop.is_cancelled() {
+            return Err(Interrupted::with("Nothing was changed."));
+        }
         for portion in to_read(operator, settings, user).await? {
             read += portion.messages.len();
             portions += 1;

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use companion_adapters::reextractions::{self, Reader, Run, RunState};
 use companion_domain::events::MemoryRecorded;
+use companion_domain::ids::UserId;
 use companion_domain::reextraction::Difference;
 use serde::Serialize;
 
 use super::Reextraction;
 use super::comparing::Counts;
-use crate::operator::{Manner, Operator, Progress};
+use crate::operator::{Interrupted, Manner, Operator, Progress};
 use crate::output::line;
 use crate::printable::printable;
 
@@ -83,6 +84,11 @@ pub(super) async fn show(work: &Reextraction<'_>, manner: Manner) -> Result<()> 
     let mut counts = Counts::default();
     let mut progress = Progress::new("users", users.len() as u64);
     for reader in &users {
+        if operator.stop.is_cancelled() {
+            return Err(Interrupted::with(
+                "Nothing was changed; what was read is kept.",
+            ));
+        }
         if let Some(compared) = work.compare(reader.user).await? {
             shown.users += 1;
             counts.add(compared.counts);
@@ -200,6 +206,8 @@ struct Listed<'a> {
     prompt_hash: Option<&'a str>,
     model: Option<&'a str>,
     endpoint: Option<&'a str>,
+    /// The user's id in the log; `null` for all.
+    user_id: Option<UserId>,
     since: Option<String>,
 }
 
@@ -216,6 +224,7 @@ impl<'a> From<&'a Run> for Listed<'a> {
             prompt_hash: settings.prompt_hash.as_deref(),
             model: settings.model.as_deref(),
             endpoint: settings.endpoint.as_deref(),
+            user_id: settings.user,
             since: settings.since.map(|at| at.to_rfc3339()),
         }
     }
@@ -230,13 +239,17 @@ pub(super) async fn list(operator: &Operator, manner: Manner) -> Result<()> {
     }
     for run in listed {
         line(format_args!(
-            "{}  {:<11}  {}  prompt {}  model {} at {}",
+            "{}  {:<11}  {}  prompt {}  model {} at {}  of {}{}",
             run.run,
             run.state.as_str().replace('_', " "),
             run.method,
             printable(run.prompt.unwrap_or("-")),
             printable(run.model.unwrap_or("-")),
             printable(run.endpoint.unwrap_or("-")),
+            run.user_id
+                .map_or_else(|| "all".to_owned(), |user| format!("user {user}")),
+            run.since
+                .map_or_else(String::new, |at| format!(" since {at}")),
         ));
     }
     Ok(())

@@ -7,7 +7,9 @@
 //! connection of its own: while one computes, the database writes for the other. Nothing here can call
 //! an LLM.
 
+mod alone;
 mod lane;
+mod moment;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -25,13 +27,15 @@ use companion_adapters::read_models::copies::{self, Copied, LIVE};
 use companion_adapters::vault::Vault;
 use companion_domain::ids::UserId;
 use futures_util::future::join_all;
-use sqlx::{Connection, PgConnection, PgExecutor, PgPool, Postgres, Transaction};
+use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
+pub use self::alone::{alone, drop_copy, drop_old_copies};
 use self::lane::{Lane, Share, stretch};
+use self::moment::{compare_some, is_ahead, snapshot, under_erasure};
 use crate::projections::{self, Projection, SEARCH};
 
 /// A page: large enough that its statements are worth their while, small enough that its transaction,
@@ -48,10 +52,6 @@ const CLOSE: u64 = 1_000;
 /// How often the tables are asked for in order to be switched, and the pause in between.
 const ATTEMPTS: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(100);
-/// How long a copy is kept that can be gone on with, or gone back to.
-const KEPT_DAYS: i32 = 7;
-/// The lock of whoever builds or switches read models.
-const ALONE: i64 = 0x7265_706c;
 /// What PostgreSQL says when a lock is not to be had in time.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 
@@ -190,6 +190,17 @@ impl Replay {
     /// When the database fails.
     pub async fn ahead(&self) -> Result<u64> {
         let at = self.copy().await?.at();
+        if let Some(user) = self.only {
+            let ahead: i64 = sqlx::query_scalar(
+                "SELECT count(*) FROM events WHERE user_id = $1 AND (xid, position) > ($2::text::xid8, $3)",
+            )
+            .bind(user.0)
+            .bind(at.xid.to_string())
+            .bind(at.position)
+            .fetch_one(&self.pool)
+            .await?;
+            return Ok(u64::try_from(ahead).unwrap_or(0));
+        }
         let last: i64 = sqlx::query_scalar("SELECT coalesce(max(position), 0) FROM events WHERE xid = (SELECT max(xid) FROM events)")
             .fetch_one(&self.pool)
             .await?;
@@ -307,6 +318,9 @@ impl Replay {
     /// # Errors
     /// [`Stopped`]; or when an event can't be read or the database fails.
     pub async fn compare(&mut self, tell: Tell<'_>) -> Result<Option<Vec<Comparison>>> {
+        if self.stop.is_cancelled() {
+            return Err(Stopped.into());
+        }
         let pool = self.pool.clone();
         // What came in while indexes were made, before anybody waits.
         self.fill(tell).await?;
@@ -354,6 +368,9 @@ impl Replay {
     ) -> Result<Vec<Comparison>> {
         let pool = self.pool.clone();
         for _ in 0..ATTEMPTS {
+            if self.stop.is_cancelled() {
+                return Err(Stopped.into());
+            }
             // Before anybody waits.
             self.fill(tell).await?;
             let mut transaction = pool.begin().await?;
@@ -374,7 +391,7 @@ impl Replay {
             tokio::time::sleep(PAUSE).await;
         }
         bail!(
-            "long queries or an erasure held the read models all the time; nothing was switched. Run the command again: what is built is kept"
+            "long queries or an erasure held the read models all the time; nothing was switched. Run the command again"
         )
     }
 
@@ -385,7 +402,7 @@ impl Replay {
         tell: Tell<'_>,
     ) -> Result<Vec<Comparison>> {
         // It is idle while the copy takes its last steps and is compared, on other connections.
-        sqlx::query("SET LOCAL idle_in_transaction_session_timeout = 0")
+        sqlx::query("SET LOCAL idle_in_transaction_session_timeout = '10min'")
             .execute(&mut **transaction)
             .await?;
         copies::hold_off_vacuum(transaction, &self.copy().await?).await?;
@@ -407,10 +424,6 @@ impl Replay {
         let mut differing = Vec::new();
         if let Some(at) = at {
             let (mut snapshot, ahead) = snapshot(&self.pool, at).await?;
-            // Whoever waits for the tables now, as a migration does, waits for this one's transaction.
-            sqlx::query("SET LOCAL lock_timeout = '300ms'")
-                .execute(&mut *snapshot)
-                .await?;
             let users: Vec<Uuid> = self.since_compared.iter().copied().collect();
             for table in &copy.tables {
                 let compared = compare_some(&mut snapshot, self.schema, table, &ahead, &users);
@@ -474,75 +487,6 @@ pub async fn roll_back(
     Ok(compared)
 }
 
-/// Makes sure that no other command builds or switches read models, as long as what is returned lives.
-///
-/// # Errors
-/// When another one does, or the database fails.
-pub async fn alone(pool: &PgPool) -> Result<PgConnection> {
-    let mut connection = PgConnection::connect_with(&pool.connect_options()).await?;
-    let alone: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock($1)")
-        .bind(ALONE)
-        .fetch_one(&mut connection)
-        .await?;
-    if !alone {
-        bail!("another replay or check is running on this database; wait for it, or stop it");
-    }
-    Ok(connection)
-}
-
-/// Drops a copy.
-///
-/// # Errors
-/// When the database fails.
-pub async fn drop_copy(pool: &PgPool, schema: &str) -> Result<()> {
-    let mut transaction = pool.begin().await?;
-    copies::drop_copy(&mut transaction, schema).await?;
-    Ok(transaction.commit().await?)
-}
-
-/// Drops copies that nobody works on and that nobody goes on with, or went on with for a week: what was
-/// forgotten since then still stands in them.
-///
-/// # Errors
-/// When the database fails.
-pub async fn drop_old_copies(pool: &PgPool) -> Result<(), sqlx::Error> {
-    if old_copies(pool).await?.is_empty() {
-        return Ok(());
-    }
-    let mut transaction = pool.begin().await?;
-    let nobody: bool = sqlx::query_scalar("SELECT pg_try_advisory_xact_lock($1)")
-        .bind(ALONE)
-        .fetch_one(&mut *transaction)
-        .await?;
-    if !nobody {
-        return Ok(());
-    }
-    // Whoever worked on them may have switched meanwhile, and what is former then is new.
-    let old = old_copies(&mut *transaction).await?;
-    let all = [
-        copies::SHADOW,
-        copies::FORMER,
-        copies::CHECK,
-        copies::ONE_USER,
-    ];
-    for schema in all.into_iter().filter(|s| old.iter().any(|o| o == s)) {
-        copies::drop_copy(&mut transaction, schema).await?;
-        tracing::info!(schema, "an old copy of the read models was dropped");
-    }
-    transaction.commit().await
-}
-
-/// The copies that nobody goes on with, or has for a week.
-async fn old_copies(executor: impl PgExecutor<'_>) -> Result<Vec<String>, sqlx::Error> {
-    sqlx::query_scalar(
-        "SELECT schema FROM read_model_copies WHERE schema = ANY($1) OR made_at < now() - make_interval(days => $2)",
-    )
-    .bind([copies::CHECK, copies::ONE_USER])
-    .bind(KEPT_DAYS)
-    .fetch_all(executor)
-    .await
-}
-
 /// How far the read models in use are; `None` when they have not been begun.
 async fn live_checkpoint(pool: &PgPool) -> Result<Option<Checkpoint>, sqlx::Error> {
     Ok(begun(subscription::checkpoint(pool, READ_MODELS).await?))
@@ -558,50 +502,6 @@ async fn hold_live_checkpoint(
 
 fn begun(at: Checkpoint) -> Option<Checkpoint> {
     (at.position > 0).then_some(at)
-}
-
-/// The database as it is at one moment, and the users who have events then that no projection has read
-/// yet. Rows that are written with their event come at any time: one moment has both, or neither.
-async fn snapshot(
-    pool: &PgPool,
-    at: Checkpoint,
-) -> Result<(Transaction<'static, Postgres>, Vec<Uuid>), sqlx::Error> {
-    let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-    let mut snapshot = pool.begin_with(begin).await?;
-    let ahead = sqlx::query_scalar(
-        "SELECT DISTINCT e.user_id FROM events e WHERE (e.xid, e.position) > ($1::text::xid8, $2)",
-    )
-    .bind(at.xid.to_string())
-    .bind(at.position)
-    .fetch_all(&mut *snapshot)
-    .await?;
-    Ok((snapshot, ahead))
-}
-
-/// The users whose rows are being swept away, from one table after the other.
-async fn under_erasure(connection: &mut PgConnection) -> Result<Vec<Uuid>, sqlx::Error> {
-    sqlx::query_scalar("SELECT user_id FROM erasures WHERE swept_at IS NULL")
-        .fetch_all(connection)
-        .await
-}
-
-/// Compares a table of some users, of whom none is being erased.
-async fn compare_some(
-    connection: &mut PgConnection,
-    schema: &str,
-    table: &str,
-    ahead: &[Uuid],
-    users: &[Uuid],
-) -> Result<Comparison, sqlx::Error> {
-    let can_be = |user: &&Uuid| !is_ahead(table) || !ahead.contains(user);
-    let users: Vec<Uuid> = users.iter().filter(can_be).copied().collect();
-    compare::compare(connection, LIVE, schema, table, &Whose::Only(&users)).await
-}
-
-/// Whether a table is written with the event, or by an erasure, ahead of the projection. Then rows of
-/// users with events that are yet to be projected can't be compared.
-fn is_ahead(table: &str) -> bool {
-    ["users", "api_keys", "memory_streams"].contains(&table)
 }
 
 fn is(error: &sqlx::Error, code: &str) -> bool {

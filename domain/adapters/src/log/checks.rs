@@ -78,7 +78,7 @@ const CHECKS: &[(&str, &str)] = &[
         "job",
         "SELECT format('job %s (%s, %s) is of user %s, who has no key', j.id, j.job_type, j.status, j.job ->> 'user')
          FROM (SELECT id, job_type, status, convert_from(job, 'UTF8')::jsonb AS job FROM apalis.jobs
-               WHERE status IN ('Pending', 'Queued', 'Failed')) AS j
+               WHERE status IN ('Pending', 'Queued', 'Failed', 'Killed')) AS j
          WHERE j.job ? 'user' AND ($1::uuid IS NULL OR j.job ->> 'user' = $1::text)
            AND NOT EXISTS (SELECT FROM user_keys k WHERE k.user_id::text = j.job ->> 'user')
            AND NOT EXISTS (SELECT FROM erasures x WHERE x.user_id::text = j.job ->> 'user' AND x.swept_at IS NULL)
@@ -88,7 +88,7 @@ const CHECKS: &[(&str, &str)] = &[
         "job",
         "SELECT format('job %s (%s, %s) is about conversation %s, which is not there', j.id, j.job_type, j.status, j.job ->> 'conversation')
          FROM (SELECT id, job_type, status, convert_from(job, 'UTF8')::jsonb AS job FROM apalis.jobs
-               WHERE status IN ('Pending', 'Queued', 'Failed')) AS j
+               WHERE status IN ('Pending', 'Queued', 'Failed', 'Killed')) AS j
          WHERE j.job ? 'conversation' AND ($1::uuid IS NULL OR j.job ->> 'user' = $1::text)
            AND NOT EXISTS (SELECT FROM streams s WHERE s.stream_id = 'conversation-' || (j.job ->> 'conversation'))
            AND NOT EXISTS (SELECT FROM erasures x WHERE x.user_id::text = j.job ->> 'user' AND x.swept_at IS NULL)
@@ -98,7 +98,7 @@ const CHECKS: &[(&str, &str)] = &[
         "job",
         "SELECT format('job %s (%s, %s) is about version %s of %s, which is not there', j.id, j.job_type, j.status, e.about ->> 1, e.about ->> 0)
          FROM (SELECT id, job_type, status, convert_from(job, 'UTF8')::jsonb AS job FROM apalis.jobs
-               WHERE status IN ('Pending', 'Queued', 'Failed')) AS j
+               WHERE status IN ('Pending', 'Queued', 'Failed', 'Killed')) AS j
          CROSS JOIN LATERAL jsonb_array_elements(CASE jsonb_typeof(j.job -> 'events') WHEN 'array' THEN j.job -> 'events' ELSE '[]' END) AS e (about)
          WHERE ($1::uuid IS NULL OR j.job ->> 'user' = $1::text) AND jsonb_typeof(e.about) = 'array'
            AND NOT EXISTS (SELECT FROM events v WHERE v.stream_id = e.about ->> 0 AND v.version = (e.about ->> 1)::bigint)

@@ -167,11 +167,10 @@ impl EventStore {
     }
 
     /// Makes sure that a user is registered, on behalf of somebody whose credential was judged when the user
-    /// had last been erased then: once a user and process a question to the database. Of a user who was
-    /// erased meanwhile no new life is begun, and what is appended is refused.
+    /// had last been erased then. Of a user who was erased meanwhile no new life is begun.
     ///
     /// # Errors
-    /// [`AppendError`] when the database fails.
+    /// [`AppendError::NoUser`] when they were erased meanwhile; when the database fails.
     pub async fn ensure_user_since(
         &self,
         external: &ExternalUserId,
@@ -179,7 +178,13 @@ impl EventStore {
     ) -> Result<UserId, AppendError> {
         let user = UserId::of(external);
         match self.vault.key(&self.pool, user).await {
-            Ok(_) => return Ok(user),
+            Ok(_) => {
+                let erased = erasure::last(&self.pool, user).await?;
+                return match erased.map(|erased| erased.erased_at) == erased_at {
+                    true => Ok(user),
+                    false => Err(AppendError::NoUser),
+                };
+            }
             Err(VaultError::NoKey) => {}
             Err(error) => return Err(error.into()),
         }

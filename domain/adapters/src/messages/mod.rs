@@ -75,6 +75,22 @@ pub async fn users(executor: impl PgExecutor<'_>) -> Result<Vec<ExternalUserId>,
     Ok(names.iter().filter_map(parse).collect())
 }
 
+/// How many users there are whose names the read models don't know yet, although they have been there for a
+/// while: after a restore, until these are built.
+///
+/// # Errors
+/// When the database fails.
+pub async fn nameless_users(executor: impl PgExecutor<'_>) -> Result<u64, sqlx::Error> {
+    let nameless: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM user_keys k
+         WHERE k.created_at < now() - interval '1 minute'
+           AND NOT EXISTS (SELECT FROM users u WHERE u.user_id = k.user_id AND u.external_id IS NOT NULL)",
+    )
+    .fetch_one(executor)
+    .await?;
+    Ok(u64::try_from(nameless).unwrap_or(0))
+}
+
 /// A user's conversations, the last changed first, and how many there are in all.
 ///
 /// # Errors

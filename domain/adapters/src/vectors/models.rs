@@ -160,24 +160,34 @@ pub async fn note_first(executor: impl PgExecutor<'_>, config: &Config) -> Resul
     Ok(())
 }
 
-/// Notes what a model makes of the probe ([`crate::embedder::Embedder::probe`]), if nobody has yet.
+/// Notes what a model makes of the probe ([`crate::embedder::Embedder::probe`]), if nobody has yet, or it has
+/// no vectors yet.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn note_probe(
-    executor: impl PgExecutor<'_>,
+    pool: &PgPool,
     model: &str,
     dimension: usize,
     probe: &[f32],
 ) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "UPDATE public.embedding_model SET probe = $3 WHERE model = $1 AND dimension = $2 AND probe IS NULL",
-    )
-    .bind(model)
-    .bind(i32::try_from(dimension).unwrap_or(i32::MAX))
-    .bind(Pgvector::from(probe.to_vec()))
-    .execute(executor)
-    .await?;
+    let models = all(pool).await?;
+    let is_it = |known: &&EmbeddingModel| known.model == model && known.dimension() == dimension;
+    let Some(known) = models.iter().find(is_it) else {
+        return Ok(());
+    };
+    let sql = format!(
+        "UPDATE public.embedding_model SET probe = $3
+         WHERE model = $1 AND dimension = $2 AND probe IS DISTINCT FROM $3
+           AND (probe IS NULL OR NOT EXISTS (SELECT FROM {}))",
+        known.table()
+    );
+    sqlx::query(AssertSqlSafe(sql))
+        .bind(model)
+        .bind(known.dimension)
+        .bind(Pgvector::from(probe.to_vec()))
+        .execute(pool)
+        .await?;
     Ok(())
 }
 
