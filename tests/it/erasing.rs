@@ -511,9 +511,11 @@ async fn the_operator_erases_after_being_asked_twice() {
         code, out: said, ..
     } = run(&["alice", "--yes"]).await;
     assert!(
-        code == Some(0) && said.contains("nobody called alice"),
+        code == Some(0) && said.contains("alice was erased at"),
         "{said}"
     );
+    let told = run(&["alcie", "--yes"]).await.refused();
+    assert!(told.contains("nobody called alcie"), "{told}");
 }
 
 #[tokio::test]

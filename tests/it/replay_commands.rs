@@ -439,7 +439,8 @@ async fn a_user_who_is_being_erased_is_nothing_wrong() {
 
 #[tokio::test]
 async fn a_replay_that_is_stopped_goes_on_and_only_another_replay_takes_its_place() {
-    const EVENTS: u64 = 400;
+    // Enough that, an event a page, no command is at its end before it is seen to have begun.
+    const EVENTS: u64 = 4_000;
     let variables = with_log(EVENTS).await;
     let pool = PgPool::connect(&variables["POSTGRES_URL"]).await.unwrap();
     let at = async |schema: &str| -> Option<i64> {
