@@ -1,6 +1,7 @@
 //! Who calls: the credential of a request, judged.
 
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use companion_adapters::erasure::{Eraser, Erasure};
@@ -18,9 +19,11 @@ use crate::limits;
 
 /// The user of a service without authentication who names nobody.
 const DEFAULT_USER: &str = "default_user";
-/// What is told to whom a token stands for nobody any more.
+/// Whose credential was judged longer ago is asked about again before anything is done for them.
+pub(crate) const JUST_NOW: Duration = Duration::from_millis(100);
+/// What is told to whose credential stands for nobody any more.
 pub(crate) const ERASED: &str =
-    "The user was erased after this token was issued. Get a new one to begin anew.";
+    "The user was erased after this credential was issued. Get a new one to begin anew.";
 const AUTHORIZATION: &str = "authorization";
 const X_API_KEY: &str = "x-api-key";
 const X_USER_ID: &str = "x-user-id";
@@ -34,6 +37,7 @@ pub(crate) struct Caller {
     pub(crate) admin: bool,
     /// When the user had last been erased as the credential was judged.
     pub(crate) erased_at: Option<DateTime<Utc>>,
+    judged: Instant,
 }
 
 impl Caller {
@@ -43,12 +47,17 @@ impl Caller {
             external,
             admin,
             erased_at: None,
+            judged: Instant::now(),
         }
     }
 
     /// Makes sure that the caller is registered. Of one who was erased since the credential was judged no new
     /// life is begun.
     pub(crate) async fn ensure_user(&self, store: &EventStore) -> Result<UserId, AppendError> {
+        // Most callers: nothing is to be asked on their way.
+        if self.judged.elapsed() < JUST_NOW && store.life(self.user).await.is_ok() {
+            return Ok(self.user);
+        }
         store
             .ensure_user_since(&self.external, self.erased_at)
             .await

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use uuid::Uuid;
 
-use crate::auth;
+use crate::auth::{self, JUST_NOW};
 use crate::code::Code;
 use crate::error::{FieldError, Problem};
 use crate::limits;
@@ -41,8 +41,6 @@ static SENDERS: Mutex<BTreeSet<UserId>> = Mutex::new(BTreeSet::new());
 static GIVEN_BACK: Notify = Notify::const_new();
 /// How long the next one waits for a place.
 const PLACE_WITHIN: Duration = Duration::from_secs(10);
-/// Who takes longer to send a body is judged again when it is there.
-const AT_ONCE: Duration = Duration::from_millis(100);
 /// A body that is larger is checked away from the threads that serve requests.
 const LARGE: usize = 256 * 1024;
 /// The most faults that an answer tells.
@@ -190,7 +188,8 @@ pub(crate) async fn received(
         }
         bytes => bytes?,
     };
-    if limits::user().is_some() && begun.elapsed() > AT_ONCE {
+    if limits::user().is_some() && begun.elapsed() > JUST_NOW {
+        // Their body took that long.
         auth::judge_again(request).await?;
     }
     Ok((bytes.into(), place))

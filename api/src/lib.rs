@@ -145,18 +145,19 @@ async fn beat(app: App) {
 /// Stops replies of this process that another process is asked to stop.
 async fn hear(app: App) {
     loop {
-        let stop = |asked| match asked {
-            Asked::Reply(reply) => {
+        let heard = |asked| match asked {
+            None => app.core.forget_all(),
+            Some(Asked::Reply(reply)) => {
                 if let Some(running) = app.replies.find(reply) {
                     running.cancel();
                 }
             }
-            Asked::User(user) => {
+            Some(Asked::User(user)) => {
                 app.replies.cancel_of(user);
                 let core = app.core.clone();
                 tokio::spawn(async move { core.forget(user).await });
             }
-            Asked::Loaded(user) => {
+            Some(Asked::Loaded(user)) => {
                 let indexes = app.core.indexes.clone();
                 tokio::spawn(async move {
                     match user {
@@ -165,9 +166,8 @@ async fn hear(app: App) {
                     }
                 });
             }
-            Asked::Anything => app.core.forget_all(),
         };
-        if let Err(error) = cancellation::listen(&app.core.pool, stop).await {
+        if let Err(error) = cancellation::listen(&app.core.pool, heard).await {
             tracing::warn!("cancelled replies of other processes are not heard of: {error}");
         }
         tokio::time::sleep(HEARTBEAT).await;

@@ -1,13 +1,13 @@
 //! `companion apikey`: keys for programs, issued, listed and revoked by the operator.
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 use companion_adapters::api_keys;
 use companion_domain::ids::{ApiKeyId, ExternalUserId, UserId};
 use uuid::Uuid;
 
 use crate::operator::{Operator, user};
-use crate::output::{line, note};
+use crate::output::{line, note, only_line};
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -53,7 +53,10 @@ async fn perform(operator: &Operator, command: Command) -> Result<()> {
         Command::Issue { user, name } => {
             store.ensure_user(&user).await?;
             let new = api_keys::issue(store, &user, &name).await?;
-            line(&new.key);
+            only_line(&new.key).with_context(|| {
+                let id = new.id;
+                format!("the key {id} was made and could not be printed; take it back: companion apikey revoke {id}")
+            })?;
             note(format_args!(
                 "The key {} stands for {}. It can't be shown again.",
                 new.id,

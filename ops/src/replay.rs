@@ -103,6 +103,9 @@ async fn rebuild(operator: &Operator, options: &Options) -> Result<Outcome> {
         Some(user) => Some(operator.known(user).await?),
         None => None,
     };
+    if !options.manner.dry_run {
+        replay::has_a_place(&operator.pool, &wanted, only).await?;
+    }
     let schema = match only {
         _ if options.manner.dry_run => copies::CHECK,
         Some(_) => copies::ONE_USER,

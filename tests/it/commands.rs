@@ -342,3 +342,62 @@ async fn a_user_whom_nobody_knows_is_no_user_of_whom_all_is_well() {
         assert!(told.contains("there is nobody called alcie"), "{told}");
     }
 }
+
+#[tokio::test]
+async fn a_command_in_a_folder_without_a_database_makes_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path().join(".companion");
+    let path = home.to_str().unwrap().to_owned();
+    let variables = Variables::from([("COMPANION_HOME".to_owned(), path)]);
+    for arguments in [
+        &["verify"][..],
+        &["erase", "alice", "--dry-run"],
+        &["backup", "/nowhere"],
+    ] {
+        let told = companion(&variables, arguments).await.refused();
+        assert!(told.contains("COMPANION_HOME"), "{told}");
+    }
+    assert!(!home.exists());
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_result_that_finds_no_room_is_no_success_and_a_key_that_nobody_saw_opens_nothing() {
+    let variables = with_log(20).await;
+    let into_a_full_disk = async |arguments: &[&str]| {
+        let full = std::fs::File::options()
+            .write(true)
+            .open("/dev/full")
+            .unwrap();
+        let mut command = command("companion", &variables);
+        command.args(arguments).stdout(full).stderr(Stdio::piped());
+        let ended = command.spawn().unwrap().wait_with_output();
+        Ran::of(within("the command to end", ended).await.unwrap())
+    };
+    let ran = into_a_full_disk(&["verify", "--json"]).await;
+    assert!(
+        ran.code == Some(1) && ran.err.contains("standard output"),
+        "{ran:?}"
+    );
+    let ran = into_a_full_disk(&["rotate-master-key", "--print"]).await;
+    assert!(
+        ran.code == Some(1) && ran.err.contains("nothing was changed"),
+        "{ran:?}"
+    );
+    companion(&variables, &["verify"]).await.done();
+    let ran = into_a_full_disk(&["apikey", "issue", "--user", "alice", "--name", "k"]).await;
+    assert!(
+        ran.code == Some(1) && ran.err.contains("companion apikey revoke"),
+        "{ran:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_mistyped_type_of_events_is_told_the_right_ones() {
+    let (_home, variables) = home();
+    let ran = companion(&variables, &["events", "tail", "--type", "MemoryRecordd"]).await;
+    assert!(
+        ran.code == Some(2) && ran.err.contains("MemoryRecorded"),
+        "{ran:?}"
+    );
+}

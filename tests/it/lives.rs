@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 
 use companion_adapters::embedder::content_hash;
+use companion_adapters::log::event_store::AppendError;
 use companion_adapters::{erasure, vectors};
 use companion_domain::ids::ExternalUserId;
 use companion_tests::app::App;
@@ -252,6 +253,9 @@ async fn who_was_erased_since_their_credential_was_judged_begins_no_new_life() {
     let erased = erased.map(|erased| erased.erased_at);
     store.ensure_user_since(&alice, erased).await.unwrap();
     assert!(store.life(user).await.is_ok());
+    // Nor does a credential of the former life reach the one that has begun since.
+    let refused = store.ensure_user_since(&alice, None).await;
+    assert!(matches!(refused, Err(AppendError::NoUser)));
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ const RSA_PUBLIC: &str = include_str!("../../domain/adapters/src/fixtures/rs256.
 const ED25519: &str = include_str!("../../domain/adapters/src/fixtures/eddsa.pem");
 const ED25519_PUBLIC: &str = include_str!("../../domain/adapters/src/fixtures/eddsa.pub.pem");
 
-/// A service whose secret the tests know, and that takes any number of bad guesses.
+/// A service whose secret the tests know, and that may be called as often as they want.
 pub(crate) async fn service(overrides: &[(&str, &str)]) -> App {
     let mut all = vec![
         ("JWT_SECRET_KEY", SECRET),

@@ -45,15 +45,15 @@ pub async fn run_alone(core: Core, shutdown: CancellationToken) -> anyhow::Resul
 
 async fn hear(core: Core) {
     loop {
-        let forget = |asked| match asked {
-            Asked::User(user) => {
+        let heard = |asked| match asked {
+            None => core.forget_all(),
+            Some(Asked::User(user)) => {
                 let core = core.clone();
                 tokio::spawn(async move { core.forget(user).await });
             }
-            Asked::Anything => core.forget_all(),
-            Asked::Reply(_) | Asked::Loaded(_) => {}
+            Some(Asked::Reply(_) | Asked::Loaded(_)) => {}
         };
-        if let Err(error) = cancellation::listen(&core.pool, forget).await {
+        if let Err(error) = cancellation::listen(&core.pool, heard).await {
             tracing::warn!("erasures are not heard of: {error}");
         }
         tokio::time::sleep(LISTEN_AGAIN).await;

@@ -17,8 +17,6 @@ pub enum Asked {
     /// No reply, but to go on with what was loaded from the read models of this user, or of all: they
     /// were built anew.
     Loaded(Option<UserId>),
-    /// To go on with nothing that is at hand: whoever listens may have missed something.
-    Anything,
 }
 
 impl Asked {
@@ -28,16 +26,13 @@ impl Asked {
             Self::User(user) => format!("user {user}"),
             Self::Loaded(Some(user)) => format!("loaded {user}"),
             Self::Loaded(None) => "loaded all".to_owned(),
-            Self::Anything => "anything all".to_owned(),
         }
     }
 
     fn parse(payload: &str) -> Option<Self> {
         let (what, id) = payload.split_once(' ')?;
-        match payload {
-            "loaded all" => return Some(Self::Loaded(None)),
-            "anything all" => return Some(Self::Anything),
-            _ => {}
+        if payload == "loaded all" {
+            return Some(Self::Loaded(None));
         }
         let id = Uuid::parse_str(id).ok()?;
         match what {
@@ -63,19 +58,22 @@ pub async fn ask(executor: impl PgExecutor<'_>, what: Asked) -> Result<(), sqlx:
 }
 
 /// Hears what is asked. What was asked while nobody listened, nobody knows: whenever it begins to listen,
-/// it is told [`Asked::Anything`]. Ends when the connection can't be had.
+/// it hears `None`, and is to go on with nothing that is at hand. Ends when the connection can't be had.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn listen(pool: &PgPool, mut stop: impl FnMut(Asked)) -> Result<(), sqlx::Error> {
+pub async fn listen(
+    pool: &PgPool,
+    mut heard: impl FnMut(Option<Asked>),
+) -> Result<(), sqlx::Error> {
     let mut listener = PgListener::connect_with(pool).await?;
     listener.listen(CHANNEL).await?;
     loop {
-        stop(Asked::Anything);
+        heard(None);
         // None when the connection was lost; by then it is there again.
         while let Some(asked) = listener.try_recv().await? {
             if let Some(asked) = Asked::parse(asked.payload()) {
-                stop(asked);
+                heard(Some(asked));
             }
         }
     }

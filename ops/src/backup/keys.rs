@@ -322,6 +322,31 @@ mod tests {
     }
 
     #[test]
+    fn a_file_of_keys_that_was_cut_off_names_nobody_who_is_to_be_erased() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join(FILE);
+        let header = Line::Keys {
+            format: FORMAT.to_owned(),
+            version: VERSION,
+            made_at: Utc::now(),
+            master_key: None,
+        };
+        let erased = Line::Erased {
+            user_id: Uuid::nil(),
+            erased_at: Utc::now(),
+        };
+        let lines = [header, erased].map(|line| serde_json::to_string(&line).expect("a line"));
+        let text = lines.join("\n") + "\n";
+        let sum = Line::Sha256(hex(&Sha256::digest(&text)));
+        let whole = format!("{text}{}\n", serde_json::to_string(&sum).expect("a line"));
+        fs::write(&path, &whole).expect("written");
+        assert_eq!(read_erasures(&path).expect("reads").erased.len(), 1);
+        fs::write(&path, &text).expect("written");
+        let error = read_erasures(&path).expect_err("cut off").to_string();
+        assert!(error.contains("damaged"), "{error}");
+    }
+
+    #[test]
     fn who_is_to_be_erased_is_named_by_either_id_and_a_mistyped_one_is_told() {
         let alice = UserId::of(&ExternalUserId::parse("alice").expect("an id"));
         let bob = UserId::of(&ExternalUserId::parse("bob").expect("an id"));

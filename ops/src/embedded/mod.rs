@@ -70,8 +70,8 @@ pub(crate) async fn url_of_existing(
 ) -> Result<(Secret, Option<Guard>)> {
     let home = &config.companion_home;
     // Not even the folder is to be made.
-    let is_there = home.is_dir() && Place::of(&home::open(config)?)?.exists();
-    if config.postgres_url.is_none() && !is_there {
+    let is_there = || anyhow::Ok(home.is_dir() && Place::of(&home::open(config)?)?.exists());
+    if config.postgres_url.is_none() && !is_there()? {
         bail!(
             "there is no database in {}; run this where the service runs, or set COMPANION_HOME or POSTGRES_URL as \
              it has them. A new one is made by: ops/up",

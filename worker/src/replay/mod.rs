@@ -52,6 +52,7 @@ const CLOSE: u64 = 1_000;
 /// How often the tables are asked for in order to be switched, and the pause in between.
 const ATTEMPTS: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(100);
+const NO_PLACE: &str = "there are no read models in use that a part could go into; build all of them: companion replay all";
 /// What PostgreSQL says when a lock is not to be had in time.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 
@@ -415,9 +416,7 @@ impl Replay {
                 self.fill_until(at, tell).await?;
                 self.not_beyond(at).await?;
             }
-            None if self.only.is_some() || wanted.len() < projections::ALL.len() => bail!(
-                "there are no read models in use that a part could go into; build all of them: companion replay all"
-            ),
+            None if is_part(wanted, self.only) => bail!(NO_PLACE),
             None => self.fill(tell).await?,
         }
         let copy = self.copy().await?;
@@ -442,7 +441,7 @@ impl Replay {
             Some(user) => copies::replace(transaction, &copy, &tables, user).await?,
         }
         if at.is_none() {
-            // The former ones are empty.
+            // Of the former ones, nothing was projected.
             copies::move_to_beginning(transaction, copies::FORMER).await?;
         }
         // Heard of when this is committed. Where nothing differed it costs the loading.
@@ -485,6 +484,21 @@ pub async fn roll_back(
         compared.extend(replay.switch(&wanted, tell).await?);
     }
     Ok(compared)
+}
+
+/// Makes sure that what a replay builds can take the place of something: a part needs the others beside it.
+///
+/// # Errors
+/// When nothing is in use yet and it is a part, or the database fails.
+pub async fn has_a_place(pool: &PgPool, wanted: &[Projection], only: Option<UserId>) -> Result<()> {
+    if is_part(wanted, only) && live_checkpoint(pool).await?.is_none() {
+        bail!(NO_PLACE);
+    }
+    Ok(())
+}
+
+fn is_part(wanted: &[Projection], only: Option<UserId>) -> bool {
+    only.is_some() || wanted.len() < projections::ALL.len()
 }
 
 /// How far the read models in use are; `None` when they have not been begun.
