@@ -153,7 +153,7 @@ async fn started() -> ExitCode {
         Command::TestServices { command } => test_services::run(&command).await,
     };
     let result = result.and_then(|code| match output::lost() {
-        Some(error) if code == ExitCode::SUCCESS => {
+        Some(error) if code != ExitCode::from(INTERRUPTED) => {
             bail!("the result could not be written to standard output: {error}")
         }
         _ => Ok(code),

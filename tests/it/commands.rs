@@ -374,7 +374,7 @@ async fn a_result_that_finds_no_room_is_no_success_and_a_key_that_nobody_saw_ope
         let ended = command.spawn().unwrap().wait_with_output();
         Ran::of(within("the command to end", ended).await.unwrap())
     };
-    let ran = into_a_full_disk(&["verify", "--json"]).await;
+    let ran = into_a_full_disk(&["events", "stats", "--json"]).await;
     assert!(
         ran.code == Some(1) && ran.err.contains("standard output"),
         "{ran:?}"
@@ -384,7 +384,7 @@ async fn a_result_that_finds_no_room_is_no_success_and_a_key_that_nobody_saw_ope
         ran.code == Some(1) && ran.err.contains("nothing was changed"),
         "{ran:?}"
     );
-    companion(&variables, &["verify"]).await.done();
+    companion(&variables, &["events", "stats"]).await.done();
     let ran = into_a_full_disk(&["apikey", "issue", "--user", "alice", "--name", "k"]).await;
     assert!(
         ran.code == Some(1) && ran.err.contains("companion apikey revoke"),
