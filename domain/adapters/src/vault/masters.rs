@@ -9,14 +9,13 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use chacha20poly1305::{KeyInit, XChaCha20Poly1305};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::VaultError;
+use super::cipher::{Cipher, KEY_BYTES};
 use crate::config::{Config, Secret};
 
-const KEY_BYTES: usize = 32;
 /// The file of a home that holds its master key.
 pub const FILE: &str = "master.key";
 /// The file of a home that holds the key which is to take its place.
@@ -56,7 +55,7 @@ impl fmt::Debug for CheckValue {
 pub struct MasterKey {
     /// Tells it from others.
     pub check: CheckValue,
-    pub(crate) cipher: XChaCha20Poly1305,
+    pub(super) cipher: Cipher,
 }
 
 impl MasterKey {
@@ -67,9 +66,7 @@ impl MasterKey {
     pub fn parse(name: &str, key: &Secret) -> Result<Self, VaultError> {
         let bytes = BASE64.decode(key.expose().trim()).map(Zeroizing::new);
         let bytes = bytes.ok().filter(|bytes| bytes.len() == KEY_BYTES);
-        let cipher = bytes
-            .as_ref()
-            .and_then(|bytes| XChaCha20Poly1305::new_from_slice(bytes).ok());
+        let cipher = bytes.as_ref().and_then(|bytes| Cipher::new(bytes));
         let (Some(bytes), Some(cipher)) = (bytes, cipher) else {
             return Err(VaultError::MasterKey(format!(
                 "{name} is not 32 bytes in base64; make one with: openssl rand -base64 32"

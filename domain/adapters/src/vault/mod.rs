@@ -4,31 +4,28 @@
 //! Payloads are sealed with XChaCha20-Poly1305; what identifies an event is bound to them as
 //! associated data, so that a payload can't be moved to another event.
 
+mod cipher;
 pub mod masters;
 pub mod rotation;
 
-use std::collections::HashMap;
 use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chacha20poly1305::aead::{Aead, AeadInOut, KeyInit, Payload};
-use chacha20poly1305::{Tag, XChaCha20Poly1305, XNonce};
 use chrono::{DateTime, Utc};
 use companion_domain::ids::UserId;
+use foldhash::{HashMap, HashMapExt};
 use moka::future::Cache;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+use self::cipher::{Cipher, KEY_BYTES};
 use self::masters::{CheckValue, Keyring, MasterKey};
 use crate::config::{Config, Environment, Secret};
 
-const KEY_BYTES: usize = 32;
-const NONCE_BYTES: usize = 24;
-const TAG_BYTES: usize = 16;
 /// How long an unwrapped key is kept without asking the database again.
 const CACHE_FOR: Duration = Duration::from_secs(600);
 
@@ -59,7 +56,7 @@ pub enum VaultError {
 pub struct DataKey {
     /// Names the key, not the user: an erased user who comes back gets another.
     pub id: Uuid,
-    cipher: XChaCha20Poly1305,
+    cipher: Cipher,
 }
 
 /// What a payload is bound to.
@@ -86,7 +83,7 @@ impl Binding<'_> {
 
 impl DataKey {
     fn of(id: Uuid, plain: &[u8]) -> Result<Self, VaultError> {
-        let cipher = XChaCha20Poly1305::new_from_slice(plain).map_err(|_| VaultError::Sealed)?;
+        let cipher = Cipher::new(plain).ok_or(VaultError::Sealed)?;
         Ok(Self { id, cipher })
     }
 
@@ -95,7 +92,7 @@ impl DataKey {
     /// # Errors
     /// [`VaultError::Random`] when the system gives no random numbers.
     pub fn seal(&self, binding: Binding<'_>, payload: &[u8]) -> Result<Vec<u8>, VaultError> {
-        seal(&self.cipher, &binding.bytes(), payload)
+        self.cipher.seal(&binding.bytes(), payload)
     }
 
     /// Opens what [`DataKey::seal`] sealed.
@@ -103,7 +100,8 @@ impl DataKey {
     /// # Errors
     /// [`VaultError::Sealed`] for another key, another binding, or damage.
     pub fn open(&self, binding: Binding<'_>, sealed: &[u8]) -> Result<Vec<u8>, VaultError> {
-        open(&self.cipher, &binding.bytes(), sealed)
+        let opened = self.cipher.open(&binding.bytes(), sealed);
+        opened.ok_or(VaultError::Sealed)
     }
 
     /// The same, where it lies.
@@ -115,7 +113,7 @@ impl DataKey {
         binding: Binding<'_>,
         sealed: &'s mut [u8],
     ) -> Result<&'s [u8], VaultError> {
-        let opened = open_in_place(&self.cipher, &binding.bytes(), sealed);
+        let opened = self.cipher.open_in_place(&binding.bytes(), sealed);
         opened.ok_or(VaultError::Sealed)
     }
 }
@@ -232,7 +230,7 @@ impl Vault {
         connection: &mut PgConnection,
         wanted: impl IntoIterator<Item = (UserId, Option<Uuid>)>,
     ) -> Result<HashMap<UserId, DataKey>, VaultError> {
-        let (mut known, mut missing) = (HashMap::new(), Vec::new());
+        let (mut known, mut missing) = (HashMap::default(), Vec::new());
         for (user, key_id) in wanted {
             // A cached key may be that of a former life of the user.
             match self
@@ -267,7 +265,9 @@ impl Vault {
         random(plain.as_mut_slice())?;
         let key_id = Uuid::now_v7();
         let master = self.master_in_force(&mut *connection).await?;
-        let wrapped = seal(&master.cipher, &wrapping(user, key_id), plain.as_slice())?;
+        let wrapped = master
+            .cipher
+            .seal(&wrapping(user, key_id), plain.as_slice())?;
         let made = sqlx::query(
             "INSERT INTO user_keys (user_id, key_id, wrapped, wrapped_by, created_at)
              SELECT $1, $2, $3, $4, clock_timestamp() WHERE NOT EXISTS (
@@ -356,11 +356,8 @@ impl Vault {
     /// [`VaultError::MasterKey`] when none of the known master keys opens it.
     pub(crate) fn wrap_anew(&self, row: &KeyRow, to: &MasterKey) -> Result<Vec<u8>, VaultError> {
         let plain = self.unwrap_plain(row)?;
-        seal(
-            &to.cipher,
-            &wrapping(UserId(row.user_id), row.key_id),
-            &plain,
-        )
+        let aad = wrapping(UserId(row.user_id), row.key_id);
+        to.cipher.seal(&aad, &plain)
     }
 
     fn unwrap_plain(&self, row: &KeyRow) -> Result<Zeroizing<Vec<u8>>, VaultError> {
@@ -369,7 +366,7 @@ impl Vault {
             let masters = self.masters.all();
             masters
                 .iter()
-                .find_map(|master| open(&master.cipher, &aad, &row.wrapped).ok())
+                .find_map(|master| master.cipher.open(&aad, &row.wrapped))
         };
         let plain = attempt().or_else(|| self.masters.look_again().then(attempt).flatten());
         let wrapped_by = row.wrapped_by.as_deref().and_then(CheckValue::stored);
@@ -462,39 +459,6 @@ fn wrapping(user: UserId, key_id: Uuid) -> Vec<u8> {
     [user.0.as_bytes().as_slice(), key_id.as_bytes().as_slice()].concat()
 }
 
-fn seal(cipher: &XChaCha20Poly1305, aad: &[u8], msg: &[u8]) -> Result<Vec<u8>, VaultError> {
-    let mut sealed = vec![0u8; NONCE_BYTES];
-    random(&mut sealed)?;
-    let nonce = XNonce::try_from(sealed.as_slice()).map_err(|_| VaultError::Sealed)?;
-    sealed.extend(
-        cipher
-            .encrypt(&nonce, Payload { msg, aad })
-            .map_err(|_| VaultError::Sealed)?,
-    );
-    Ok(sealed)
-}
-
-fn open(cipher: &XChaCha20Poly1305, aad: &[u8], sealed: &[u8]) -> Result<Vec<u8>, VaultError> {
-    let mut bytes = sealed.to_vec();
-    let opened = open_in_place(cipher, aad, &mut bytes).map(<[u8]>::len);
-    let length = opened.ok_or(VaultError::Sealed)?;
-    bytes.drain(..NONCE_BYTES);
-    bytes.truncate(length);
-    Ok(bytes)
-}
-
-fn open_in_place<'s>(
-    cipher: &XChaCha20Poly1305,
-    aad: &[u8],
-    sealed: &'s mut [u8],
-) -> Option<&'s [u8]> {
-    let (nonce, rest) = sealed.split_first_chunk_mut::<NONCE_BYTES>()?;
-    let (text, tag) = rest.split_last_chunk_mut::<TAG_BYTES>()?;
-    let (nonce, tag) = (XNonce::from(*nonce), Tag::from(*tag));
-    let opened = cipher.decrypt_inout_detached(&nonce, aad, (&mut *text).into(), &tag);
-    opened.ok().map(|()| &*text)
-}
-
 /// Fills with random bytes from the system.
 pub(crate) fn random(bytes: &mut [u8]) -> Result<(), VaultError> {
     getrandom::fill(bytes).map_err(|error| VaultError::Random(error.to_string()))
@@ -508,7 +472,7 @@ mod tests {
     use super::*;
 
     fn key() -> DataKey {
-        let cipher = XChaCha20Poly1305::new_from_slice(&[7; KEY_BYTES]).expect("length");
+        let cipher = Cipher::new(&[7; KEY_BYTES]).expect("length");
         DataKey {
             id: Uuid::nil(),
             cipher,
