@@ -406,6 +406,8 @@ impl Conversation {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::ids::{EventId, StreamId, derived};
 
@@ -427,7 +429,7 @@ mod tests {
                     position: n,
                     user: user("alice"),
                     recorded_at: DateTime::from_timestamp(n, 0).expect("in range"),
-                    metadata: Box::default(),
+                    metadata: Arc::default(),
                     event,
                 },
                 3,

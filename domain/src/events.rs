@@ -4,6 +4,8 @@
 //! version and a step in `upcast`; every (name, version) ever written keeps a fixture in
 //! `domain/fixtures/events`.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -608,7 +610,7 @@ pub struct Recorded {
     /// When it was stored.
     pub recorded_at: DateTime<Utc>,
     /// What is known about it. It is large, and hardly ever looked at where events go by.
-    pub metadata: Box<Metadata>,
+    pub metadata: Arc<Metadata>,
     /// What happened.
     pub event: Event,
 }

@@ -1,6 +1,8 @@
 //! Why a reply says what it says: what its prompt held, from the log, and what became of that since,
 //! from the read models.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use companion_adapters::core::Core;
 use companion_adapters::memories::{self, Memory};
@@ -170,7 +172,7 @@ async fn of(
     explanation.forgotten = event.recalled.len() - explanation.memories.len();
     explanation.started_at = Some(at);
     explanation.context_messages = Some(event.context_messages);
-    let metadata = *started.metadata;
+    let metadata = Arc::unwrap_or_clone(started.metadata);
     explanation.model = metadata.model;
     explanation.summary = metadata.summary;
     explanation.embedding_model = metadata.embedding_model;
@@ -209,7 +211,7 @@ async fn read(
                     log.started = Some(recorded);
                 }
                 event if crate::commands::reply::ended(event, reply).is_some() => {
-                    log.usage = recorded.metadata.usage;
+                    log.usage = recorded.metadata.usage.clone();
                     return Ok(log);
                 }
                 _ => {}

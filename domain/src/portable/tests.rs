@@ -1,5 +1,6 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde_json::json;
 
@@ -29,7 +30,7 @@ fn recorded(stream: StreamId, version: i64, event: Event) -> Recorded {
         position: version,
         user: user(),
         recorded_at: at(1_700_000_000 + version),
-        metadata: Box::new(Metadata {
+        metadata: Arc::new(Metadata {
             model: Some("m".to_owned()),
             traceparent: Some("00-secret".to_owned()),
             ..Metadata::default()

@@ -1,11 +1,12 @@
 //! The event log: append to a stream, read a stream.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use companion_domain::events::{Event, Metadata, Recorded, UserRegistered};
 use companion_domain::ids::{EventId, ExternalUserId, StreamId, UserId};
+use foldhash::HashMap;
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool};
 use tokio::sync::watch;
@@ -525,29 +526,29 @@ impl Batch {
     }
 }
 
-/// An event as it lies in the table.
+/// An event as it lies in the table, with texts and bytes of its own or borrowed ones.
 #[derive(sqlx::FromRow)]
-pub(crate) struct EventRow {
+pub(crate) struct EventRow<T = String, B = Vec<u8>> {
     pub(crate) position: i64,
     pub(crate) xid: i64,
     pub(crate) event_id: Uuid,
-    pub(crate) stream_id: String,
+    pub(crate) stream_id: T,
     pub(crate) version: i64,
     pub(crate) user_id: Uuid,
     #[sqlx(rename = "type")]
-    pub(crate) type_name: String,
+    pub(crate) type_name: T,
     pub(crate) schema_version: i16,
     pub(crate) key_id: Uuid,
-    pub(crate) payload: Vec<u8>,
-    pub(crate) meta: Json<Box<Metadata>>,
+    pub(crate) payload: B,
+    pub(crate) meta: Json<Arc<Metadata>>,
     pub(crate) recorded_at: DateTime<Utc>,
 }
 
 /// Opens rows, in order; an event whose key is gone is left out.
-pub(crate) async fn open(
+pub(crate) async fn open<T: AsRef<str> + Into<String>, B: AsMut<[u8]>>(
     vault: &Vault,
     connection: &mut PgConnection,
-    rows: Vec<EventRow>,
+    rows: Vec<EventRow<T, B>>,
 ) -> Result<Vec<Recorded>, ReadError> {
     let wanted: HashMap<UserId, Option<Uuid>> = rows
         .iter()
@@ -562,11 +563,11 @@ pub(crate) async fn open(
         };
         let binding = Binding {
             event_id: row.event_id,
-            type_name: &row.type_name,
+            type_name: row.type_name.as_ref(),
             schema_version: row.schema_version,
         };
-        let payload = key.open_in_place(binding, &mut row.payload)?;
-        let event = Event::from_payload(&row.type_name, row.schema_version, payload)?;
+        let payload = key.open_in_place(binding, row.payload.as_mut())?;
+        let event = Event::from_payload(binding.type_name, row.schema_version, payload)?;
         events.push(Recorded {
             id: EventId(row.event_id),
             version: row.version,
@@ -574,7 +575,7 @@ pub(crate) async fn open(
             user,
             recorded_at: row.recorded_at,
             event,
-            stream: StreamId::stored(row.stream_id),
+            stream: StreamId::stored(row.stream_id.into()),
             metadata: row.meta.0,
         });
     }

@@ -3,7 +3,10 @@
 //! Subscriptions ask for a page when they want one. Who goes through the whole log would ask a hundred
 //! thousand times; and a page of large events would be sent in full only to be cut.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, TimeDelta, Utc};
+use companion_domain::events::Metadata;
 use companion_domain::ids::UserId;
 use futures_util::StreamExt;
 use sqlx::types::Json;
@@ -44,7 +47,7 @@ pub async fn read_log(
     let whose = only.map(|user| format!("AND e.user_id = '{user}'"));
     let statement = format!(
         "COPY (SELECT e.position, e.xid, e.event_id, e.stream_id, e.version, e.user_id, e.type,
-                      e.schema_version, e.key_id, e.payload, e.recorded_at
+                      e.schema_version, e.key_id, e.recorded_at, e.payload
                FROM events e
                WHERE (e.xid, e.position) > ('{}'::xid8, {}) AND (e.xid, e.position) <= ('{}'::xid8, {}) {}
                ORDER BY e.xid, e.position) TO STDOUT WITH (FORMAT binary)",
@@ -55,16 +58,14 @@ pub async fn read_log(
         whose.unwrap_or_default()
     );
     let mut chunks = connection.copy_out_raw(&statement).await?;
-    let mut rows = Decoder::default();
-    let mut page = Draft::new(after);
+    let mut page = Draft::new(after, HEADER);
     while let Some(chunk) = chunks.next().await {
-        rows.feed(&chunk?);
-        while let Some(row) = rows.next()? {
-            page.take(row);
+        page.feed(&chunk?);
+        while page.take_row() {
             if page.is_full(bounds) {
-                let full = page.next_after();
-                let page = std::mem::replace(&mut page, full);
-                if pages.send(page.open(pool, vault).await?).await.is_err() {
+                let full = page.open(pool, vault).await?;
+                page.turn(full.next);
+                if pages.send(full).await.is_err() {
                     return Ok(());
                 }
             }
@@ -77,84 +78,101 @@ pub async fn read_log(
     Ok(())
 }
 
-/// A page that is being read.
+/// A page that is being read: bytes as they come, and where in them rows end. They are decoded and opened
+/// where they lie, when all of them are there.
 struct Draft {
     after: Checkpoint,
-    rows: Vec<EventRow>,
-    bytes: usize,
+    /// How much of the header is still to come.
+    header: usize,
+    bytes: Vec<u8>,
+    rows: Vec<Extent>,
+    /// Bytes of the payloads.
+    payloads: usize,
 }
 
+/// Where a row ends, and with it its last field, the payload.
+struct Extent {
+    end: usize,
+    payload: usize,
+}
+
+/// A row, in the bytes that came.
+type Row<'b> = EventRow<&'b str, &'b mut [u8]>;
+
 impl Draft {
-    fn new(after: Checkpoint) -> Self {
+    fn new(after: Checkpoint, header: usize) -> Self {
         Self {
             after,
+            header,
+            bytes: Vec::new(),
             rows: Vec::new(),
-            bytes: 0,
+            payloads: 0,
         }
     }
 
-    fn take(&mut self, row: EventRow) {
-        self.bytes += row.payload.len();
-        self.rows.push(row);
+    fn feed(&mut self, chunk: &[u8]) {
+        let header = self.header.min(chunk.len());
+        self.header -= header;
+        self.bytes.extend_from_slice(&chunk[header..]);
+    }
+
+    /// Takes the next row, if all of it is there.
+    fn take_row(&mut self) -> bool {
+        let mut fields = Fields {
+            bytes: self.bytes.get(self.end()..).unwrap_or_default(),
+        };
+        let Some(payload) = fields.skip_row() else {
+            return false;
+        };
+        let end = self.bytes.len() - fields.bytes.len();
+        self.payloads += payload;
+        self.rows.push(Extent { end, payload });
+        true
+    }
+
+    /// Where the last row ends.
+    fn end(&self) -> usize {
+        self.rows.last().map_or(0, |row| row.end)
     }
 
     fn is_full(&self, bounds: Bounds) -> bool {
-        self.bytes >= bounds.bytes
+        self.payloads >= bounds.bytes
             || i64::try_from(self.rows.len()).is_ok_and(|rows| rows >= bounds.events)
     }
 
-    fn next_after(&self) -> Self {
-        Self::new(self.rows.last().map_or(self.after, EventRow::place))
+    /// Goes on with the next page, in the room of this one.
+    fn turn(&mut self, next: Checkpoint) {
+        self.bytes.drain(..self.end());
+        self.rows.clear();
+        self.payloads = 0;
+        self.after = next;
     }
 
-    async fn open(self, pool: &PgPool, vault: &Vault) -> Result<Page, ReadError> {
-        let mut connection = pool.acquire().await?;
-        open_rows(&mut connection, vault, self.after, self.rows).await
-    }
-}
-
-/// Takes rows out of what a COPY sends.
-#[derive(Default)]
-struct Decoder {
-    bytes: Vec<u8>,
-    /// How much of the bytes has been taken.
-    taken: usize,
-    begun: bool,
-}
-
-impl Decoder {
-    fn feed(&mut self, chunk: &[u8]) {
-        self.bytes.drain(..self.taken);
-        self.taken = 0;
-        self.bytes.extend(chunk);
-    }
-
-    /// The next row, if all of it is there.
-    fn next(&mut self) -> Result<Option<EventRow>, sqlx::Error> {
-        if !self.begun {
-            if self.bytes.len() < HEADER {
-                return Ok(None);
-            }
-            self.begun = true;
-            self.taken = HEADER;
-        }
-        let mut fields = Fields {
-            bytes: self.bytes.get(self.taken..).unwrap_or_default(),
-        };
-        let Some(row) = whole_row(&mut fields) else {
-            return Ok(None);
-        };
-        let left = fields.bytes.len();
-        let row = row.ok_or_else(|| {
+    /// Opens its rows; they are of no use then.
+    async fn open(&mut self, pool: &PgPool, vault: &Vault) -> Result<Page, ReadError> {
+        let after = self.after;
+        let rows = self.decode().ok_or_else(|| {
             sqlx::Error::Protocol("a row of the log has another shape".to_owned())
         })?;
-        self.taken = self.bytes.len() - left;
-        Ok(Some(row))
+        let mut connection = pool.acquire().await?;
+        open_rows(&mut connection, vault, after, rows).await
+    }
+
+    fn decode(&mut self) -> Option<Vec<Row<'_>>> {
+        let metadata = Arc::default();
+        let mut bytes = self.bytes.as_mut_slice();
+        let mut begin = 0;
+        let rows = self.rows.iter().map(|row| {
+            let head = bytes.split_off_mut(..row.end - row.payload - begin)?;
+            let payload = bytes.split_off_mut(..row.payload)?;
+            begin = row.end;
+            decode(head, payload, &metadata)
+        });
+        rows.collect()
     }
 }
 
 /// What is left of a row.
-#[derive(Clone, Copy)]
 struct Fields<'a> {
     bytes: &'a [u8],
 }
@@ -166,12 +184,26 @@ impl<'a> Fields<'a> {
         Some(*taken)
     }
 
+    /// How many fields the row has; a count of -1 is the end of all rows.
+    fn count(&mut self) -> Option<u16> {
+        u16::try_from(i16::from_be_bytes(self.take()?)).ok()
+    }
+
     /// The next field; none of them is NULL.
     fn field(&mut self) -> Option<&'a [u8]> {
         let length = usize::try_from(i32::from_be_bytes(self.take()?)).ok()?;
         let (field, rest) = self.bytes.split_at_checked(length)?;
         self.bytes = rest;
         Some(field)
+    }
+
+    /// Goes past a row; returns the length of its last field. `None` when the bytes end before it does.
+    fn skip_row(&mut self) -> Option<usize> {
+        let mut last = 0;
+        for _ in 0..self.count()? {
+            last = self.field()?.len();
+        }
+        Some(last)
     }
 
     fn number(&mut self) -> Option<i64> {
@@ -186,8 +218,8 @@ impl<'a> Fields<'a> {
         Uuid::from_slice(self.field()?).ok()
     }
 
-    fn text(&mut self) -> Option<String> {
-        Some(std::str::from_utf8(self.field()?).ok()?.to_owned())
+    fn text(&mut self) -> Option<&'a str> {
+        std::str::from_utf8(self.field()?).ok()
     }
 
     fn time(&mut self) -> Option<DateTime<Utc>> {
@@ -196,20 +228,10 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// A row; the outer `None` when the bytes end before it does, the inner one for a row of another shape.
-fn whole_row(fields: &mut Fields<'_>) -> Option<Option<EventRow>> {
-    let mut ahead = *fields;
-    // A count of -1 is the end.
-    let count = u16::try_from(i16::from_be_bytes(ahead.take()?)).ok()?;
-    let mut row = ahead;
-    for _ in 0..count {
-        ahead.field()?;
-    }
-    *fields = ahead;
-    Some(decode(&mut row))
-}
-
-fn decode(row: &mut Fields<'_>) -> Option<EventRow> {
+/// A row; `None` when it has another shape.
+fn decode<'b>(head: &'b [u8], payload: &'b mut [u8], metadata: &Arc<Metadata>) -> Option<Row<'b>> {
+    let mut row = Fields { bytes: head };
+    row.count()?;
     Some(EventRow {
         position: row.number()?,
         xid: row.number()?,
@@ -220,9 +242,9 @@ fn decode(row: &mut Fields<'_>) -> Option<EventRow> {
         type_name: row.text()?,
         schema_version: row.small()?,
         key_id: row.id()?,
-        payload: row.field()?.to_vec(),
         recorded_at: row.time()?,
-        meta: Json(Box::default()),
+        payload,
+        meta: Json(metadata.clone()),
     })
 }
 
@@ -243,8 +265,8 @@ mod tests {
             b"UserRegistered",
             &1i16.to_be_bytes(),
             id.as_bytes(),
-            b"sealed",
             &1_000_000i64.to_be_bytes(),
+            b"sealed",
         ];
         for field in fields {
             bytes.extend(i32::try_from(field.len()).expect("short").to_be_bytes());
@@ -257,18 +279,31 @@ mod tests {
     fn rows_are_read_however_the_bytes_are_cut() {
         let all = [&[0; HEADER][..], &row(), &row(), &(-1i16).to_be_bytes()].concat();
         for size in 1..all.len() {
-            let (mut decoder, mut rows) = (Decoder::default(), Vec::new());
+            let mut page = Draft::new(Checkpoint::default(), HEADER);
+            let mut read = 0;
             for chunk in all.chunks(size) {
-                decoder.feed(chunk);
-                while let Some(row) = decoder.next().expect("reads") {
-                    rows.push(row);
+                page.feed(chunk);
+                while page.take_row() {
+                    let rows = page.decode().expect("reads");
+                    assert_eq!(rows.len(), 1, "in pieces of {size}");
+                    let row = &rows[0];
+                    assert_eq!((row.position, row.xid, row.version), (5, 6, 1));
+                    assert_eq!((row.stream_id, row.type_name), ("user-7", "UserRegistered"));
+                    assert_eq!(row.payload, b"sealed");
+                    assert_eq!(row.recorded_at.to_rfc3339(), "2000-01-01T00:00:01+00:00");
+                    read += 1;
+                    page.turn(Checkpoint::default());
                 }
             }
-            assert_eq!(rows.len(), 2, "in pieces of {size}");
-            let read = &rows[1];
-            assert_eq!((read.position, read.xid, read.version), (5, 6, 1));
-            assert_eq!(read.payload, b"sealed");
-            assert_eq!(read.recorded_at.to_rfc3339(), "2000-01-01T00:00:01+00:00");
+            assert_eq!(read, 2, "in pieces of {size}");
         }
+    }
+
+    #[test]
+    fn a_row_of_another_shape_is_refused() {
+        let mut page = Draft::new(Checkpoint::default(), 0);
+        page.feed(&[&1i16.to_be_bytes()[..], &4i32.to_be_bytes(), b"what"].concat());
+        assert!(page.take_row());
+        assert!(page.decode().is_none());
     }
 }

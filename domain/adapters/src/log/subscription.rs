@@ -4,11 +4,10 @@
 //! events become visible. The feed goes by (transaction id, position) and stops before the oldest
 //! transaction that still runs: no event can later appear behind a checkpoint.
 
-use std::collections::{HashMap, HashSet};
-
 use chrono::{DateTime, Utc};
 use companion_domain::events::Recorded;
 use companion_domain::ids::UserId;
+use foldhash::{HashMap, HashSet};
 use sqlx::{AssertSqlSafe, PgConnection, PgExecutor};
 use uuid::Uuid;
 
@@ -275,26 +274,26 @@ fn fit(mut rows: Vec<EventRow>, bounds: Bounds) -> (Vec<EventRow>, bool) {
 }
 
 /// Makes a page of rows. The keys of its users are not held: see [`hold_keys`].
-pub(crate) async fn open_rows(
+pub(crate) async fn open_rows<T: AsRef<str> + Into<String>, B: AsMut<[u8]>>(
     connection: &mut PgConnection,
     vault: &Vault,
     after: Checkpoint,
-    rows: Vec<EventRow>,
+    rows: Vec<EventRow<T, B>>,
 ) -> Result<Page, ReadError> {
     let keys = keys_of(connection, &rows, "").await?;
     open(connection, vault, after, rows, keys).await
 }
 
-async fn open(
+async fn open<T: AsRef<str> + Into<String>, B: AsMut<[u8]>>(
     connection: &mut PgConnection,
     vault: &Vault,
     after: Checkpoint,
-    mut rows: Vec<EventRow>,
+    mut rows: Vec<EventRow<T, B>>,
     keys: HashMap<Uuid, Uuid>,
 ) -> Result<Page, ReadError> {
     let next = rows.last().map_or(after, EventRow::place);
     // Those of a key that is gone, and of a former life of a user, can't be opened any more.
-    let readable = |row: &EventRow| keys.get(&row.user_id) == Some(&row.key_id);
+    let readable = |row: &EventRow<T, B>| keys.get(&row.user_id) == Some(&row.key_id);
     let read = rows.len();
     let users = users_of(&rows);
     rows.retain(readable);
@@ -309,7 +308,7 @@ async fn open(
     })
 }
 
-impl EventRow {
+impl<T, B> EventRow<T, B> {
     /// Its place in the log.
     pub(crate) fn place(&self) -> Checkpoint {
         Checkpoint {
@@ -320,15 +319,15 @@ impl EventRow {
 }
 
 /// The keys of the users of rows as the database has them now, not a cache.
-async fn keys_of(
+async fn keys_of<T, B>(
     connection: &mut PgConnection,
-    rows: &[EventRow],
+    rows: &[EventRow<T, B>],
     lock: &str,
 ) -> Result<HashMap<Uuid, Uuid>, sqlx::Error> {
     select_keys(connection, users_of(rows), lock).await
 }
 
-fn users_of(rows: &[EventRow]) -> Vec<Uuid> {
+fn users_of<T, B>(rows: &[EventRow<T, B>]) -> Vec<Uuid> {
     let users: HashSet<Uuid> = rows.iter().map(|row| row.user_id).collect();
     users.into_iter().collect()
 }
