@@ -292,7 +292,7 @@ async fn what_was_forgotten_or_deleted_is_in_no_export() {
         "messages stay in their conversation"
     );
     let forgotten: Vec<String> = sqlx::query_scalar(
-        "SELECT DISTINCT r ->> 'memory_id' FROM messages m, jsonb_array_elements(m.recalled) r
+        "SELECT DISTINCT r ->> 'memory_id' FROM messages m, jsonb_array_elements(m.recalled::jsonb) r
          WHERE NOT EXISTS (SELECT FROM memories k WHERE k.memory_id = (r ->> 'memory_id')::uuid)",
     )
     .fetch_all(&app.core.pool)

@@ -114,8 +114,7 @@ async fn replayed(app: &App, dice: &mut Dice, told: &str) -> Vec<Vec<String>> {
     }
     let mut replay = begin(CancellationToken::new()).await;
     replay.fill(&mut |_| {}).await.unwrap();
-    replay.add_indexes().await.unwrap();
-    let compared = replay.compare(&mut |_| {}).await.unwrap();
+    let compared = replay.complete(&mut |_| {}).await.unwrap();
     for table in compared.expect("something is live") {
         assert_eq!(table.differences, 0, "{told}: {table:#?}");
     }

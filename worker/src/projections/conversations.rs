@@ -10,8 +10,6 @@ use companion_domain::events::{
 use companion_domain::ids::{ConversationId, MemoryId, ReplyId};
 use companion_domain::text;
 use serde::Serialize;
-use serde_json::value::to_raw_value;
-use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::Projection;
@@ -283,7 +281,7 @@ fn start_reply(recorded: &Recorded, models: &mut ReadModels, event: &ReplyStarte
             similarity: memory.similarity,
         });
         let scores: Vec<Score> = scores.collect();
-        reply.recalled = to_raw_value(&scores).ok().map(Json);
+        reply.recalled = serde_json::to_string(&scores).ok();
     }
 }
 

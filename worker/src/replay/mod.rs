@@ -22,8 +22,8 @@ use companion_adapters::log::reader::read_log;
 use companion_adapters::log::subscription::{
     self, Bounds, Checkpoint, READ_MODELS, horizon, move_checkpoint,
 };
-use companion_adapters::read_models::compare::{self, Comparison, Whose};
-use companion_adapters::read_models::copies::{self, Copied, LIVE};
+use companion_adapters::read_models::compare::Comparison;
+use companion_adapters::read_models::copies::{self, Copied};
 use companion_adapters::vault::Vault;
 use companion_domain::ids::UserId;
 use futures_util::future::join_all;
@@ -35,7 +35,7 @@ use uuid::Uuid;
 
 pub use self::alone::{alone, drop_copy, drop_old_copies};
 use self::lane::{Lane, Share, stretch};
-use self::moment::{compare_some, is_ahead, snapshot, under_erasure};
+use self::moment::Moment;
 use crate::projections::{self, Projection, SEARCH};
 
 /// A page: large enough that its statements are worth their while, small enough that its transaction,
@@ -45,7 +45,7 @@ const PAGE: Bounds = Bounds {
     bytes: 4 << 20,
 };
 /// The lanes of a copy of all users, and the pages that wait for one while it works.
-const LANES: usize = 2;
+const LANES: usize = 3;
 const QUEUED: usize = 1;
 /// A copy that is so few events behind is up to date, as more come meanwhile.
 const CLOSE: u64 = 1_000;
@@ -208,15 +208,6 @@ impl Replay {
         Ok(u64::try_from(last - at.position).unwrap_or(0))
     }
 
-    /// Adds the indexes that were left out while the copy was filled.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn add_indexes(&self) -> Result<()> {
-        let copy = self.copy().await?;
-        Ok(copies::add_indexes(&self.pool, &copy).await?)
-    }
-
     /// Takes the events up to a checkpoint in; returns how many there were.
     async fn fill_until(&mut self, until: Checkpoint, tell: Tell<'_>) -> Result<u64> {
         let mut taken = 0;
@@ -319,41 +310,51 @@ impl Replay {
     /// # Errors
     /// [`Stopped`]; or when an event can't be read or the database fails.
     pub async fn compare(&mut self, tell: Tell<'_>) -> Result<Option<Vec<Comparison>>> {
+        let moment = self.moment(tell).await?;
+        self.compare_in(moment).await
+    }
+
+    /// The same, and adds the indexes that were left out while the copy was filled: to compare, nothing
+    /// needs them, and one keeps those cores busy that the other leaves idle.
+    ///
+    /// # Errors
+    /// See [`Replay::compare`].
+    pub async fn complete(&mut self, tell: Tell<'_>) -> Result<Option<Vec<Comparison>>> {
+        let moment = self.moment(tell).await?;
+        let copy = self.copy().await?;
+        // An index that is being made is finished, whatever becomes of the other.
+        let indexed = copies::add_indexes(&self.pool, &copy);
+        let (compared, indexed) = tokio::join!(self.compare_in(moment), indexed);
+        indexed?;
+        compared
+    }
+
+    async fn compare_in(&self, moment: Option<Moment>) -> Result<Option<Vec<Comparison>>> {
+        let Some(moment) = moment else {
+            return Ok(None);
+        };
+        let copy = self.copy().await?;
+        let compared = moment.compare(&copy, self.only, &self.stop);
+        Ok(Some(compared.await?))
+    }
+
+    /// Brings the copy to the place in the log where the read models in use are.
+    async fn moment(&mut self, tell: Tell<'_>) -> Result<Option<Moment>> {
         if self.stop.is_cancelled() {
             return Err(Stopped.into());
         }
-        let pool = self.pool.clone();
-        // What came in while indexes were made, before anybody waits.
+        // What came in meanwhile, before anybody waits.
         self.fill(tell).await?;
-        let mut holder = pool.begin().await?;
+        let mut holder = self.pool.clone().begin().await?;
         let Some(at) = hold_live_checkpoint(&mut holder).await? else {
             return Ok(None);
         };
         self.fill_until(at, tell).await?;
         self.not_beyond(at).await?;
-        let (mut snapshot, ahead) = snapshot(&pool, at).await?;
-        let leaving = under_erasure(&mut snapshot).await?;
+        let moment = Moment::take(&self.pool, at).await?;
         holder.rollback().await?;
         self.since_compared.clear();
-        let mut comparisons = Vec::new();
-        for table in self.copy().await?.tables {
-            if self.stop.is_cancelled() {
-                return Err(Stopped.into());
-            }
-            let mut but = leaving.clone();
-            if is_ahead(&table) {
-                but.extend(&ahead);
-            }
-            let only: Vec<Uuid> = self.only.iter().map(|user| user.0).collect();
-            let only: Vec<Uuid> = only.into_iter().filter(|u| !but.contains(u)).collect();
-            let whose = match self.only {
-                None => Whose::AllBut(&but),
-                Some(_) => Whose::Only(&only),
-            };
-            let compared = compare::compare(&mut snapshot, LIVE, self.schema, &table, &whose);
-            comparisons.push(compared.await?);
-        }
-        Ok(Some(comparisons))
+        Ok(Some(moment))
     }
 
     /// Puts the copy's tables of these projections in the place of those in use, at one stroke. What
@@ -422,14 +423,9 @@ impl Replay {
         let copy = self.copy().await?;
         let mut differing = Vec::new();
         if let Some(at) = at {
-            let (mut snapshot, ahead) = snapshot(&self.pool, at).await?;
+            let moment = Moment::take(&self.pool, at).await?;
             let users: Vec<Uuid> = self.since_compared.iter().copied().collect();
-            for table in &copy.tables {
-                let compared = compare_some(&mut snapshot, self.schema, table, &ahead, &users);
-                differing.push(compared.await?);
-            }
-            // It has read the tables that are to be moved.
-            snapshot.rollback().await?;
+            differing = moment.compare_some(&copy, &users).await?;
             differing.retain(|compared| compared.differences > 0);
         } else {
             let beginning = Checkpoint::default();

@@ -1,56 +1,113 @@
-//! The read models in use as they are at one moment, to compare a copy with: rows that are written with
-//! their event are ahead of those that are projected.
+//! The database as it is at one moment, in which a copy is compared with the read models in use: rows that
+//! are written with their event are ahead of those that are projected.
 
+use anyhow::Result;
 use companion_adapters::log::subscription::Checkpoint;
 use companion_adapters::read_models::compare::{self, Comparison, Whose};
-use companion_adapters::read_models::copies::LIVE;
-use sqlx::{PgConnection, PgPool, Postgres, Transaction};
+use companion_adapters::read_models::copies::{Copied, LIVE};
+use companion_domain::ids::UserId;
+use sqlx::{PgPool, Postgres, Transaction};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// The database as it is at one moment, and the users who have events then that no projection has read
-/// yet. Rows that are written with their event come at any time: one moment has both, or neither.
-pub(super) async fn snapshot(
-    pool: &PgPool,
-    at: Checkpoint,
-) -> Result<(Transaction<'static, Postgres>, Vec<Uuid>), sqlx::Error> {
-    let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-    let mut snapshot = pool.begin_with(begin).await?;
-    // Whoever waits for the tables now, as a migration does, may wait for somebody who waits for this.
-    sqlx::query("SET LOCAL lock_timeout = '1s'")
-        .execute(&mut *snapshot)
+use super::Stopped;
+
+/// One snapshot: rows that are written with their event come at any time, and one moment has both, or
+/// neither.
+pub(super) struct Moment {
+    snapshot: Transaction<'static, Postgres>,
+    /// The users who have events that no projection has read yet.
+    ahead: Vec<Uuid>,
+    /// The users whose rows are being swept away, from one table after the other.
+    leaving: Vec<Uuid>,
+}
+
+impl Moment {
+    /// Takes it, where the read models in use and the copy have both come to `at`.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(super) async fn take(pool: &PgPool, at: Checkpoint) -> Result<Self, sqlx::Error> {
+        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+        let mut snapshot = pool.begin_with(begin).await?;
+        // Whoever waits for the tables now, as a migration does, may wait for somebody who waits for this.
+        sqlx::query("SET LOCAL lock_timeout = '1s'")
+            .execute(&mut *snapshot)
+            .await?;
+        let ahead = sqlx::query_scalar(
+            "SELECT DISTINCT e.user_id FROM events e WHERE (e.xid, e.position) > ($1::text::xid8, $2)",
+        )
+        .bind(at.xid.to_string())
+        .bind(at.position)
+        .fetch_all(&mut *snapshot)
         .await?;
-    let ahead = sqlx::query_scalar(
-        "SELECT DISTINCT e.user_id FROM events e WHERE (e.xid, e.position) > ($1::text::xid8, $2)",
-    )
-    .bind(at.xid.to_string())
-    .bind(at.position)
-    .fetch_all(&mut *snapshot)
-    .await?;
-    Ok((snapshot, ahead))
-}
+        let leaving = sqlx::query_scalar("SELECT user_id FROM erasures WHERE swept_at IS NULL")
+            .fetch_all(&mut *snapshot)
+            .await?;
+        Ok(Self {
+            snapshot,
+            ahead,
+            leaving,
+        })
+    }
 
-/// The users whose rows are being swept away, from one table after the other.
-pub(super) async fn under_erasure(connection: &mut PgConnection) -> Result<Vec<Uuid>, sqlx::Error> {
-    sqlx::query_scalar("SELECT user_id FROM erasures WHERE swept_at IS NULL")
-        .fetch_all(connection)
-        .await
-}
+    /// Compares the copy's tables, of all users or of one, and lets the moment go.
+    ///
+    /// # Errors
+    /// [`Stopped`], between two tables; or when the database fails.
+    pub(super) async fn compare(
+        mut self,
+        copy: &Copied,
+        only: Option<UserId>,
+        stop: &CancellationToken,
+    ) -> Result<Vec<Comparison>> {
+        let mut comparisons = Vec::new();
+        for table in &copy.tables {
+            if stop.is_cancelled() {
+                return Err(Stopped.into());
+            }
+            let mut but = self.leaving.clone();
+            if is_ahead(table) {
+                but.extend(&self.ahead);
+            }
+            let only: Vec<Uuid> = only.iter().map(|user| user.0).collect();
+            let whose = match only.first() {
+                None => Whose::AllBut(&but),
+                Some(user) if but.contains(user) => Whose::Only(&[]),
+                Some(_) => Whose::Only(&only),
+            };
+            let snapshot = &mut *self.snapshot;
+            comparisons.push(compare::compare(snapshot, LIVE, &copy.schema, table, &whose).await?);
+        }
+        self.snapshot.rollback().await?;
+        Ok(comparisons)
+    }
 
-/// Compares a table of some users, of whom none is being erased.
-pub(super) async fn compare_some(
-    connection: &mut PgConnection,
-    schema: &str,
-    table: &str,
-    ahead: &[Uuid],
-    users: &[Uuid],
-) -> Result<Comparison, sqlx::Error> {
-    let can_be = |user: &&Uuid| !is_ahead(table) || !ahead.contains(user);
-    let users: Vec<Uuid> = users.iter().filter(can_be).copied().collect();
-    compare::compare(connection, LIVE, schema, table, &Whose::Only(&users)).await
+    /// Compares the copy's tables of some users, and lets the moment go: it has read tables that are to
+    /// be moved.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(super) async fn compare_some(
+        mut self,
+        copy: &Copied,
+        users: &[Uuid],
+    ) -> Result<Vec<Comparison>, sqlx::Error> {
+        let mut comparisons = Vec::new();
+        for table in &copy.tables {
+            let can_be = |user: &&Uuid| !is_ahead(table) || !self.ahead.contains(user);
+            let users: Vec<Uuid> = users.iter().filter(can_be).copied().collect();
+            let whose = Whose::Only(&users);
+            let snapshot = &mut *self.snapshot;
+            comparisons.push(compare::compare(snapshot, LIVE, &copy.schema, table, &whose).await?);
+        }
+        self.snapshot.rollback().await?;
+        Ok(comparisons)
+    }
 }
 
 /// Whether a table is written with the event, or by an erasure, ahead of the projection. Then rows of
 /// users with events that are yet to be projected can't be compared.
-pub(super) fn is_ahead(table: &str) -> bool {
+fn is_ahead(table: &str) -> bool {
     ["users", "api_keys", "memory_streams"].contains(&table)
 }

@@ -302,7 +302,7 @@ pub async fn list_messages(
     let mut rows: Vec<MessageRow> = sqlx::query_as(
         "SELECT message_id, conversation_id, role, name, content, created_at, external_id, reply_status,
                 (SELECT jsonb_agg(r || jsonb_build_object('content', held.content) ORDER BY n)
-                 FROM jsonb_array_elements(recalled) WITH ORDINALITY AS e (r, n)
+                 FROM jsonb_array_elements(m.recalled::jsonb) WITH ORDINALITY AS e (r, n)
                  CROSS JOIN LATERAL (
                      SELECT k.content FROM (
                          SELECT content, 'infinity'::timestamptz AS until FROM memories
@@ -388,7 +388,7 @@ pub async fn answered_since(
     let rows: Vec<Row> = sqlx::query_as(
         "SELECT u.content, m.content, m.recorded_at,
                 (SELECT coalesce(jsonb_agg(jsonb_build_array(k.memory_id, k.content)), '[]')
-                 FROM jsonb_array_elements(m.recalled) AS r
+                 FROM jsonb_array_elements(m.recalled::jsonb) AS r
                  JOIN memories k ON k.user_id = m.user_id AND k.memory_id = (r ->> 'memory_id')::uuid
                  WHERE k.state = 'live' AND NOT k.explicit)
          FROM conversations c
@@ -400,7 +400,7 @@ pub async fn answered_since(
              ORDER BY u.version DESC, u.ordinal DESC LIMIT 1
          ) AS u
          WHERE c.user_id = $1 AND c.updated_at > $2 AND m.reply_status = 'completed' AND m.searchable
-           AND m.recorded_at > $2 AND jsonb_array_length(m.recalled) > 0
+           AND m.recorded_at > $2 AND m.recalled <> '[]'
          ORDER BY m.recorded_at DESC LIMIT $3",
     )
     .bind(user.0)

@@ -11,9 +11,8 @@ mod removals;
 pub mod rows;
 mod table;
 
-use std::collections::HashSet;
-
 use companion_domain::ids::{ConversationId, UserId};
+use foldhash::HashSet;
 use sqlx::PgConnection;
 use uuid::Uuid;
 

@@ -3,7 +3,6 @@
 
 use chrono::{DateTime, Utc};
 use companion_domain::memory::Source;
-use serde_json::value::RawValue;
 use sqlx::types::Json;
 use uuid::Uuid;
 
@@ -58,7 +57,7 @@ table! {
         created_at: DateTime<Utc> as "timestamptz",
         external_id: Option<String> as "text",
         reply_status: Option<String> as "text",
-        recalled: Option<Json<Box<RawValue>>> as "jsonb",
+        recalled: Option<String> as "text",
         lease: Option<Uuid> as "uuid",
         ordinal: i32 as "integer",
         recorded_at: DateTime<Utc> as "timestamptz",

@@ -4,15 +4,18 @@
 //! A projection never asks the database for itself. The rows that a page of events touches are taken
 //! in beforehand, and what became of them is written afterwards, in one statement a table.
 
-use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 
+use foldhash::{HashMap, HashSet};
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
-use sqlx::{AssertSqlSafe, FromRow, PgConnection, Postgres};
+use sqlx::{Arguments, AssertSqlSafe, FromRow, PgConnection, Postgres};
 use uuid::Uuid;
 
 use super::Manner;
+
+/// About how many bytes a value is in a statement: there is room for all of them from the beginning.
+const VALUE_BYTES: usize = 32;
 
 /// A row of a table of the read models; made by `table!`.
 pub trait Row: for<'r> FromRow<'r, PgRow> + Send + Sync + Unpin + 'static {
@@ -94,7 +97,7 @@ struct Slot<R> {
 impl<R: Row> Default for Rows<R> {
     fn default() -> Self {
         Self {
-            slots: HashMap::new(),
+            slots: HashMap::default(),
         }
     }
 }
@@ -164,12 +167,10 @@ impl<R: Row> Rows<R> {
         new.sort_unstable_by_key(|row| row.key());
         old.sort_unstable_by_key(|row| row.key());
         if !old.is_empty() {
-            let query = sqlx::query(AssertSqlSafe(upsert::<R>()));
-            R::bind(&old, query).execute(&mut *connection).await?;
+            write_all(&mut *connection, upsert::<R>(), &old).await?;
         }
         if !new.is_empty() {
-            let query = sqlx::query(AssertSqlSafe(insert::<R>()));
-            R::bind(&new, query).execute(connection).await?;
+            write_all(connection, insert::<R>(), &new).await?;
         }
         Ok(())
     }
@@ -265,6 +266,19 @@ impl<R: Row<Key = (Uuid, i64)>> Rows<R> {
     ) -> Result<(), sqlx::Error> {
         self.write_rows(connection, manner).await
     }
+}
+
+async fn write_all<R: Row>(
+    connection: &mut PgConnection,
+    sql: String,
+    rows: &[&R],
+) -> Result<(), sqlx::Error> {
+    let values = R::COLUMNS.len();
+    let mut arguments = PgArguments::default();
+    arguments.reserve(values, rows.len() * values * VALUE_BYTES);
+    let query = sqlx::query_with(AssertSqlSafe(sql), arguments);
+    R::bind(rows, query).execute(connection).await?;
+    Ok(())
 }
 
 /// The name of the id's column.
