@@ -388,8 +388,10 @@ async fn a_backup_that_is_stopped_keeps_its_pieces_goes_on_and_touches_nothing_e
         .execute(&mut *holder)
         .await
         .unwrap();
-    let waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND mode = 'ExclusiveLock' AND relation = 'events'::regclass)";
-    let begun = async || sqlx::query_scalar(waits).fetch_one(&pool).await.unwrap();
+    let begun = async || {
+        let waits = database::waiting(&pool, "events").await;
+        waits.iter().any(|(_, mode)| mode == "ExclusiveLock")
+    };
     let told = stopped(&new, &["restore", dir], begun).await.stopped();
     assert!(told.contains("Nothing was restored."), "{told}");
     holder.rollback().await.unwrap();

@@ -7,6 +7,7 @@ use companion_adapters::config::{Config, Secret};
 use companion_adapters::tokens::{Tokens, Verified};
 use companion_adapters::vault::Vault;
 use companion_tests::app::{App, MASTER_KEY, Variables, variables};
+use companion_tests::database;
 use companion_tests::eventually::{eventually, within};
 use companion_tests::llm::ScriptedLlm;
 use companion_tests::log::generate;
@@ -299,8 +300,6 @@ async fn the_first_ctrl_c_ends_a_question_that_takes_long() {
         .fetch_one(&pool)
         .await
         .unwrap();
-    let waits = "SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
-                 WHERE c.relname = $1 AND NOT l.granted)";
     for (held, arguments, kept) in [
         ("streams", &["verify"][..], "Nothing is known yet."),
         (
@@ -316,10 +315,7 @@ async fn the_first_ctrl_c_ends_a_question_that_takes_long() {
             .execute(&mut *holder)
             .await
             .unwrap();
-        let begun = async || {
-            let waits = sqlx::query_scalar(waits).bind(held).fetch_one(&pool);
-            waits.await.unwrap()
-        };
+        let begun = async || !database::waiting(&pool, held).await.is_empty();
         let told = stopped(&variables, arguments, begun).await.stopped();
         assert_eq!(told, format!("Stopped. {kept}\n"), "{arguments:?}");
         holder.rollback().await.unwrap();

@@ -573,13 +573,8 @@ async fn an_erasure_that_has_to_wait_keeps_nobody_waiting() {
     let eraser = Eraser::of(&app.core);
     let erasing = tokio::spawn(async move { eraser.begin(alice).await });
     eventually(|| async {
-        let waits: bool = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'erasures'::regclass)",
-        )
-        .fetch_one(&app.core.pool)
-        .await
-        .unwrap();
-        if waits { Ok(()) } else { Err("it does not wait".to_owned()) }
+        let waits = database::waiting(&app.core.pool, "erasures").await;
+        waits.first().map(drop).ok_or("it does not wait".to_owned())
     })
     .await;
     sqlx::query("SELECT FROM user_keys WHERE user_id = $1 FOR KEY SHARE NOWAIT")

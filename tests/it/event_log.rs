@@ -522,13 +522,8 @@ async fn the_key_of_a_user_is_known_to_nobody_before_it_is_there() {
         async move { log.ensure_user(&external).await }
     });
     eventually(|| async {
-        let waits: bool = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'events'::regclass)",
-        )
-        .fetch_one(log.pool())
-        .await
-        .unwrap();
-        if waits { Ok(()) } else { Err("it does not wait".to_owned()) }
+        let waits = database::waiting(log.pool(), "events").await;
+        waits.first().map(drop).ok_or("it does not wait".to_owned())
     })
     .await;
     let early = log.life(ann).await;

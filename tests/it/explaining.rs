@@ -127,11 +127,34 @@ async fn what_is_forgotten_is_in_no_explanation_and_in_no_row() {
     let listed = app.messages("alice", &asked.conversation_id).await;
     assert_eq!(listed[1]["reply"]["recalled"], json!([]));
     let rows: i64 =
-        sqlx::query_scalar("SELECT count(*) FROM messages WHERE recalled::text LIKE '%greyhound%'")
+        sqlx::query_scalar("SELECT count(*) FROM messages WHERE recalled LIKE '%greyhound%'")
             .fetch_one(&app.core.pool)
             .await
             .unwrap();
     assert_eq!(rows, 0);
+}
+
+#[tokio::test]
+async fn what_an_older_version_kept_of_a_reply_becomes_what_a_replay_gives() {
+    let app = App::start().await;
+    let told = "I adopted a greyhound called Biscuit";
+    tell(&app, "alice", told, GREYHOUND).await;
+    app.chat("alice", "What is my dog called?", None).await;
+    app.settle().await;
+    let pool = &app.core.pool;
+    let kept = async || -> Vec<Option<String>> {
+        let kept = "SELECT recalled::text FROM messages ORDER BY message_id";
+        sqlx::query_scalar(kept).fetch_all(pool).await.unwrap()
+    };
+    let written = kept().await;
+    let older = "ALTER TABLE read.messages ALTER COLUMN recalled TYPE jsonb USING recalled::jsonb";
+    sqlx::query(older).execute(pool).await.unwrap();
+    assert_ne!(kept().await, written);
+    let migration = include_str!("../../migrations/0018_recalled_as_text.sql");
+    sqlx::raw_sql(migration).execute(pool).await.unwrap();
+    assert_eq!(kept().await, written);
+    assert!(written.iter().flatten().any(|kept| kept != "[]"));
+    assert!(written.contains(&None) && written.contains(&Some("[]".to_owned())));
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! The service as operators and newcomers see it: health and documentation.
 
 use companion_tests::app::{App, variables};
+use companion_tests::database;
 use companion_tests::eventually::eventually;
 use companion_tests::llm::ScriptedLlm;
 use reqwest::Method;
@@ -273,18 +274,21 @@ async fn a_projection_that_failed_catches_up_without_another_event() {
         .unwrap();
     app.chat("alice", "hello", None).await;
     // The lock has no transaction id, so it does not hold the feed back. The projection waits for it; its connection is cut off in the middle of its transaction.
-    let waiting = "SELECT pg_terminate_backend(pid) FROM pg_locks
-                   WHERE NOT granted AND relation = 'conversations'::regclass LIMIT 1";
     // Three times, so that at the last the whole turn was in the page.
     for _ in 0..3 {
         eventually(|| async {
-            let cut: Option<bool> = sqlx::query_scalar(waiting)
-                .fetch_optional(&app.core.pool)
+            let waits = database::waiting(&app.core.pool, "conversations").await;
+            let (process, _) = waits.first().ok_or("nobody waits")?;
+            let cut: bool = sqlx::query_scalar("SELECT pg_terminate_backend($1)")
+                .bind(process)
+                .fetch_one(&app.core.pool)
                 .await
                 .unwrap();
-            cut.filter(|cut| *cut)
-                .map(|_| ())
-                .ok_or_else(|| "nobody waits".to_owned())
+            if cut {
+                Ok(())
+            } else {
+                Err("it is gone".to_owned())
+            }
         })
         .await;
     }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use companion_adapters::config::{Config, Secret};
 use companion_adapters::database;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool};
 use uuid::Uuid;
 
 /// The server that all tests share; `ops/test` starts it.
@@ -40,6 +40,20 @@ pub fn server() -> String {
 pub fn redis() -> String {
     let name = "COMPANION_TEST_REDIS_URL";
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set; run the tests with ops/test"))
+}
+
+/// Who waits for a lock on a table of this database: the process and the mode of the lock. The databases of
+/// other tests are clones of the same one, in which a table has the same number.
+pub async fn waiting(pool: &PgPool, table: &str) -> Vec<(i32, String)> {
+    sqlx::query_as(
+        "SELECT pid, mode FROM pg_locks
+         WHERE NOT granted AND relation = $1::regclass
+           AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+    )
+    .bind(table)
+    .fetch_all(pool)
+    .await
+    .expect("the locks")
 }
 
 /// Makes the template if no other test has; its name changes with the migrations.
