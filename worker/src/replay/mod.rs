@@ -311,7 +311,7 @@ impl Replay {
     /// [`Stopped`]; or when an event can't be read or the database fails.
     pub async fn compare(&mut self, tell: Tell<'_>) -> Result<Option<Vec<Comparison>>> {
         let moment = self.moment(tell).await?;
-        self.compare_in(moment).await
+        self.compare_in(moment, &self.copy().await?).await
     }
 
     /// The same, and adds the indexes that were left out while the copy was filled: to compare, nothing
@@ -324,17 +324,20 @@ impl Replay {
         let copy = self.copy().await?;
         // An index that is being made is finished, whatever becomes of the other.
         let indexed = copies::add_indexes(&self.pool, &copy);
-        let (compared, indexed) = tokio::join!(self.compare_in(moment), indexed);
+        let (compared, indexed) = tokio::join!(self.compare_in(moment, &copy), indexed);
         indexed?;
         compared
     }
 
-    async fn compare_in(&self, moment: Option<Moment>) -> Result<Option<Vec<Comparison>>> {
+    async fn compare_in(
+        &self,
+        moment: Option<Moment>,
+        copy: &Copied,
+    ) -> Result<Option<Vec<Comparison>>> {
         let Some(moment) = moment else {
             return Ok(None);
         };
-        let copy = self.copy().await?;
-        let compared = moment.compare(&copy, self.only, &self.stop);
+        let compared = moment.compare(copy, self.only, &self.stop);
         Ok(Some(compared.await?))
     }
 
