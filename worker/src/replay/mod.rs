@@ -4,7 +4,7 @@
 //! are larger. While a copy is being built, nothing else is held back: events are read ahead on a
 //! connection of their own, and a page is written in short transactions. Users have nothing to do with
 //! each other, so a page goes down several lanes at once, each of which takes in some of the users on a
-//! connection of its own: while one computes, the database writes for the other. Nothing here can call
+//! connection of its own: while one computes, the database writes for the others. Nothing here can call
 //! an LLM.
 
 mod alone;
@@ -39,7 +39,7 @@ use self::moment::Moment;
 use crate::projections::{self, Projection, SEARCH};
 
 /// A page: large enough that its statements are worth their while, small enough that its transaction,
-/// behind which the service's projection waits, is short, and that three of them fit into little memory.
+/// behind which the service's projection waits, is short, and that a handful of them fit into little memory.
 const PAGE: Bounds = Bounds {
     events: 8_000,
     bytes: 4 << 20,
@@ -315,14 +315,16 @@ impl Replay {
     }
 
     /// The same, and adds the indexes that were left out while the copy was filled: to compare, nothing
-    /// needs them, and one keeps those cores busy that the other leaves idle.
+    /// needs them, and one keeps those cores busy that the other leaves idle. (The way in which large tables
+    /// are indexed ends when the comparison does, at the soonest.)
     ///
     /// # Errors
     /// See [`Replay::compare`].
     pub async fn complete(&mut self, tell: Tell<'_>) -> Result<Option<Vec<Comparison>>> {
+        copies::drop_unfinished_indexes(&self.pool, &self.copy().await?).await?;
         let moment = self.moment(tell).await?;
         let copy = self.copy().await?;
-        // An index that is being made is finished, whatever becomes of the other.
+        // The indexes are finished, whatever becomes of the other.
         let indexed = copies::add_indexes(&self.pool, &copy);
         let (compared, indexed) = tokio::join!(self.compare_in(moment, &copy), indexed);
         indexed?;
@@ -341,7 +343,8 @@ impl Replay {
         Ok(Some(compared.await?))
     }
 
-    /// Brings the copy to the place in the log where the read models in use are.
+    /// Brings the copy to the place in the log where the read models in use are, and takes the moment. `None`
+    /// when nothing is in use yet.
     async fn moment(&mut self, tell: Tell<'_>) -> Result<Option<Moment>> {
         if self.stop.is_cancelled() {
             return Err(Stopped.into());

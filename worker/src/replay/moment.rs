@@ -83,7 +83,7 @@ impl Moment {
         Ok(comparisons)
     }
 
-    /// Compares the copy's tables of some users, and lets the moment go: it has read tables that are to
+    /// Compares the copy's tables of some users, of whom none is being erased, and lets the moment go: it has read tables that are to
     /// be moved.
     ///
     /// # Errors

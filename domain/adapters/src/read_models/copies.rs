@@ -187,12 +187,33 @@ pub async fn make(
     transaction.commit().await
 }
 
+/// Drops what an interrupted [`add_indexes`] has left behind and is of no use. To be called before anybody reads
+/// the copy in a long transaction, behind which this would wait, and others behind it.
+///
+/// # Errors
+/// When the database fails.
+pub async fn drop_unfinished_indexes(pool: &PgPool, copy: &Copied) -> Result<(), sqlx::Error> {
+    let (mut connection, schema) = (pool.acquire().await?, &copy.schema);
+    for table in &copy.tables {
+        // Where a replay was killed, PostgreSQL may still be making an index that nobody sees yet.
+        let mut others = connection.begin().await?;
+        let wait = format!("LOCK TABLE {schema}.{table} IN SHARE UPDATE EXCLUSIVE MODE");
+        run(&mut others, wait).await?;
+        others.commit().await?;
+        for index in missing_indexes(&mut connection, schema, table).await? {
+            let drop = format!("DROP INDEX IF EXISTS {schema}.{}", index.name);
+            run(&mut connection, drop).await?;
+        }
+    }
+    Ok(())
+}
+
 /// Adds the indexes that a copy still lacks, and has its tables looked over by the planner. Nothing else is
 /// held back meanwhile for more than a second or two. Those of messages, about as much work as all others, are made
 /// at the same time as these.
 ///
 /// # Errors
-/// When the database fails; then it can be called again.
+/// When the database fails; then it can be called again, after [`drop_unfinished_indexes`].
 pub async fn add_indexes(pool: &PgPool, copy: &Copied) -> Result<(), sqlx::Error> {
     let is_large = |table: &&String| *table == Message::TABLE;
     let (large, others): (Vec<&String>, Vec<&String>) = copy.tables.iter().partition(is_large);
@@ -211,17 +232,8 @@ async fn add_missing(pool: &PgPool, schema: &str, tables: Vec<&String>) -> Resul
             .fetch_one(&mut *connection)
             .await?;
         let how = if bytes > SMALL { "CONCURRENTLY" } else { "" };
-        // Where a replay was killed, PostgreSQL may still be making an index that nobody sees yet.
-        let mut others = connection.begin().await?;
-        let wait = format!("LOCK TABLE {schema}.{table} IN SHARE UPDATE EXCLUSIVE MODE");
-        run(&mut others, wait).await?;
-        others.commit().await?;
         for index in missing_indexes(&mut connection, schema, table).await? {
-            // One that an interrupted attempt left behind is of no use.
-            let (name, create) = (&index.name, index.create(schema, how));
-            let drop = format!("DROP INDEX IF EXISTS {schema}.{name}");
-            run(&mut connection, drop).await?;
-            run(&mut connection, create).await?;
+            run(&mut connection, index.create(schema, how)).await?;
         }
         // Rows are looked up by keys: of the planner's figures a rough idea is enough.
         let mut transaction = connection.begin().await?;

@@ -71,7 +71,7 @@ impl Cipher {
     /// The key for a nonce, and what is left of the nonce for it.
     fn of_nonce(&self, nonce: &[u8; NONCE_BYTES]) -> Option<(LessSafeKey, Nonce)> {
         let (of_key, rest) = nonce.split_first_chunk::<OF_KEY>()?;
-        let key = hchacha::<R20>(&(*self.key).into(), &(*of_key).into());
+        let key = hchacha::<R20>((&*self.key).into(), of_key.into());
         let key = Zeroizing::new(<[u8; KEY_BYTES]>::from(key));
         let key = UnboundKey::new(&CHACHA20_POLY1305, key.as_slice()).ok()?;
         let mut short = [0; 12];
