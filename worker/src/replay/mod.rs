@@ -321,9 +321,9 @@ impl Replay {
     /// # Errors
     /// See [`Replay::compare`].
     pub async fn complete(&mut self, tell: Tell<'_>) -> Result<Option<Vec<Comparison>>> {
-        copies::drop_unfinished_indexes(&self.pool, &self.copy().await?).await?;
-        let moment = self.moment(tell).await?;
         let copy = self.copy().await?;
+        copies::drop_unfinished_indexes(&self.pool, &copy).await?;
+        let moment = self.moment(tell).await?;
         // The indexes are finished, whatever becomes of the other.
         let indexed = copies::add_indexes(&self.pool, &copy);
         let (compared, indexed) = tokio::join!(self.compare_in(moment, &copy), indexed);
@@ -339,8 +339,9 @@ impl Replay {
         let Some(moment) = moment else {
             return Ok(None);
         };
-        let compared = moment.compare(copy, self.only, &self.stop);
-        Ok(Some(compared.await?))
+        let only = self.only.map(|user| [user.0]);
+        let only = only.as_ref().map(|user| user.as_slice());
+        Ok(Some(moment.compare(copy, only, &self.stop).await?))
     }
 
     /// Brings the copy to the place in the log where the read models in use are, and takes the moment. `None`
@@ -431,7 +432,7 @@ impl Replay {
         if let Some(at) = at {
             let moment = Moment::take(&self.pool, at).await?;
             let users: Vec<Uuid> = self.since_compared.iter().copied().collect();
-            differing = moment.compare_some(&copy, &users).await?;
+            differing = moment.compare(&copy, Some(&users), &self.stop).await?;
             differing.retain(|compared| compared.differences > 0);
         } else {
             let beginning = Checkpoint::default();

@@ -5,7 +5,6 @@ use anyhow::Result;
 use companion_adapters::log::subscription::Checkpoint;
 use companion_adapters::read_models::compare::{self, Comparison, Whose};
 use companion_adapters::read_models::copies::{Copied, LIVE};
-use companion_domain::ids::UserId;
 use sqlx::{PgPool, Postgres, Transaction};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -51,14 +50,15 @@ impl Moment {
         })
     }
 
-    /// Compares the copy's tables, of all users or of one, and lets the moment go.
+    /// Compares the copy's tables, of all users or of some, and lets the moment go: it has read tables that
+    /// may be moved. Who is being erased is left out.
     ///
     /// # Errors
     /// [`Stopped`], between two tables; or when the database fails.
     pub(super) async fn compare(
         mut self,
         copy: &Copied,
-        only: Option<UserId>,
+        only: Option<&[Uuid]>,
         stop: &CancellationToken,
     ) -> Result<Vec<Comparison>> {
         let mut comparisons = Vec::new();
@@ -70,34 +70,14 @@ impl Moment {
             if is_ahead(table) {
                 but.extend(&self.ahead);
             }
-            let only: Vec<Uuid> = only.iter().map(|user| user.0).collect();
-            let whose = match only.first() {
+            let some: Vec<Uuid> = only.map_or_else(Vec::new, |users| {
+                let can_be = |user: &&Uuid| !but.contains(user);
+                users.iter().filter(can_be).copied().collect()
+            });
+            let whose = match only {
                 None => Whose::AllBut(&but),
-                Some(user) if but.contains(user) => Whose::Only(&[]),
-                Some(_) => Whose::Only(&only),
+                Some(_) => Whose::Only(&some),
             };
-            let snapshot = &mut *self.snapshot;
-            comparisons.push(compare::compare(snapshot, LIVE, &copy.schema, table, &whose).await?);
-        }
-        self.snapshot.rollback().await?;
-        Ok(comparisons)
-    }
-
-    /// Compares the copy's tables of some users, of whom none is being erased, and lets the moment go: it has read tables that are to
-    /// be moved.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub(super) async fn compare_some(
-        mut self,
-        copy: &Copied,
-        users: &[Uuid],
-    ) -> Result<Vec<Comparison>, sqlx::Error> {
-        let mut comparisons = Vec::new();
-        for table in &copy.tables {
-            let can_be = |user: &&Uuid| !is_ahead(table) || !self.ahead.contains(user);
-            let users: Vec<Uuid> = users.iter().filter(can_be).copied().collect();
-            let whose = Whose::Only(&users);
             let snapshot = &mut *self.snapshot;
             comparisons.push(compare::compare(snapshot, LIVE, &copy.schema, table, &whose).await?);
         }
