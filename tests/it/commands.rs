@@ -318,6 +318,15 @@ async fn the_first_ctrl_c_ends_a_question_that_takes_long() {
         let begun = async || !database::waiting(&pool, held).await.is_empty();
         let told = stopped(&variables, arguments, begun).await.stopped();
         assert_eq!(told, format!("Stopped. {kept}\n"), "{arguments:?}");
+        // The server goes on with what a process that is gone has asked; it would wait for the next table.
+        for (process, _) in database::waiting(&pool, held).await {
+            let ended: bool = sqlx::query_scalar("SELECT pg_terminate_backend($1, 10000)")
+                .bind(process)
+                .fetch_one(&pool)
+                .await
+                .unwrap();
+            assert!(ended, "it goes on");
+        }
         holder.rollback().await.unwrap();
     }
 }
