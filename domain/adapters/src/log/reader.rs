@@ -1,7 +1,9 @@
-//! Reading a long piece of the log at once, in order: one binary COPY, cut into pages as it comes.
+//! Reading a long piece of the log, in order: a few binary COPYs, cut into pages as they come.
 //!
 //! Subscriptions ask for a page when they want one. Who goes through the whole log would ask a hundred
-//! thousand times; and a page of large events would be sent in full only to be cut.
+//! thousand times; and a page of large events would be sent in full only to be cut. One COPY of all of it
+//! would have PostgreSQL keep every former version of every row, in the whole database, for as long as it
+//! lasts: the rows that a replay changes again and again would be looked for among ever more dead ones.
 
 use std::sync::Arc;
 
@@ -20,6 +22,10 @@ use crate::vault::Vault;
 
 /// The signature, then flags and the length of the extension: the header of a binary COPY.
 const HEADER: usize = 19;
+/// What comes after the last row: a count of fields of -1.
+const END: [u8; 2] = (-1i16).to_be_bytes();
+/// Events of a COPY: so many full pages.
+const PAGES: i64 = 5;
 /// PostgreSQL counts time from 2000-01-01; seconds after 1970.
 const EPOCH: i64 = 946_684_800;
 
@@ -45,30 +51,37 @@ pub async fn read_log(
         .execute(&mut connection)
         .await?;
     let whose = only.map(|user| format!("AND e.user_id = '{user}'"));
-    let statement = format!(
-        "COPY (SELECT e.position, e.xid, e.event_id, e.stream_id, e.version, e.user_id, e.type,
-                      e.schema_version, e.key_id, e.recorded_at, e.payload
-               FROM events e
-               WHERE (e.xid, e.position) > ('{}'::xid8, {}) AND (e.xid, e.position) <= ('{}'::xid8, {}) {}
-               ORDER BY e.xid, e.position) TO STDOUT WITH (FORMAT binary)",
-        after.xid,
-        after.position,
-        until.xid,
-        until.position,
-        whose.unwrap_or_default()
-    );
-    let mut chunks = connection.copy_out_raw(&statement).await?;
-    let mut page = Draft::new(after, HEADER);
-    while let Some(chunk) = chunks.next().await {
-        page.feed(&chunk?);
-        while page.take_row() {
-            if page.is_full(bounds) {
-                let full = page.open(pool, vault).await?;
-                page.turn(full.next);
-                if pages.send(full).await.is_err() {
-                    return Ok(());
+    let whose = whose.unwrap_or_default();
+    let most = bounds.events.max(1).saturating_mul(PAGES);
+    let mut page = Draft::new(after);
+    loop {
+        let at = page.reached().ok_or_else(another_shape)?;
+        let statement = format!(
+            "COPY (SELECT e.position, e.xid, e.event_id, e.stream_id, e.version, e.user_id, e.type,
+                          e.schema_version, e.key_id, e.recorded_at, e.payload
+                   FROM events e
+                   WHERE (e.xid, e.position) > ('{}'::xid8, {}) AND (e.xid, e.position) <= ('{}'::xid8, {}) {whose}
+                   ORDER BY e.xid, e.position LIMIT {most}) TO STDOUT WITH (FORMAT binary)",
+            at.xid, at.position, until.xid, until.position,
+        );
+        let mut chunks = connection.copy_out_raw(&statement).await?;
+        let mut events = 0;
+        while let Some(chunk) = chunks.next().await {
+            page.feed(&chunk?);
+            while page.take_row() {
+                events += 1;
+                if page.is_full(bounds) {
+                    let full = page.open(pool, vault).await?;
+                    page.turn(full.next);
+                    if pages.send(full).await.is_err() {
+                        return Ok(());
+                    }
                 }
             }
+        }
+        page.end_copy().ok_or_else(another_shape)?;
+        if events < most {
+            break;
         }
     }
     if !page.rows.is_empty() {
@@ -76,6 +89,10 @@ pub async fn read_log(
         let _ = pages.send(page.open(pool, vault).await?).await;
     }
     Ok(())
+}
+
+fn another_shape() -> sqlx::Error {
+    sqlx::Error::Protocol("a row of the log has another shape".to_owned())
 }
 
 /// A page that is being read: bytes as they come, and where in them rows end. They are decoded and opened
@@ -100,10 +117,10 @@ struct Extent {
 type Row<'b> = EventRow<&'b str, &'b mut [u8]>;
 
 impl Draft {
-    fn new(after: Checkpoint, header: usize) -> Self {
+    fn new(after: Checkpoint) -> Self {
         Self {
             after,
-            header,
+            header: HEADER,
             bytes: Vec::new(),
             rows: Vec::new(),
             payloads: 0,
@@ -130,6 +147,32 @@ impl Draft {
         true
     }
 
+    /// Takes what comes after the last row of a COPY; `None` when it is anything else than its end.
+    fn end_copy(&mut self) -> Option<()> {
+        let end = self.end();
+        let rest = self.bytes.get(end..)?;
+        if self.header != 0 || rest != END {
+            return None;
+        }
+        self.bytes.truncate(end);
+        self.header = HEADER;
+        Some(())
+    }
+
+    /// The place in the log of the last row; `None` when that has another shape.
+    fn reached(&self) -> Option<Checkpoint> {
+        let Some((_, before)) = self.rows.split_last() else {
+            return Some(self.after);
+        };
+        let begin = before.last().map_or(0, |row| row.end);
+        let mut row = Fields {
+            bytes: self.bytes.get(begin..)?,
+        };
+        row.count()?;
+        let (position, xid) = (row.number()?, row.number()?);
+        Some(Checkpoint { xid, position })
+    }
+
     /// Where the last row ends.
     fn end(&self) -> usize {
         self.rows.last().map_or(0, |row| row.end)
@@ -151,9 +194,7 @@ impl Draft {
     /// Opens its rows; they are of no use then.
     async fn open(&mut self, pool: &PgPool, vault: &Vault) -> Result<Page, ReadError> {
         let after = self.after;
-        let rows = self.decode().ok_or_else(|| {
-            sqlx::Error::Protocol("a row of the log has another shape".to_owned())
-        })?;
+        let rows = self.decode().ok_or_else(another_shape)?;
         let mut connection = pool.acquire().await?;
         open_rows(&mut connection, vault, after, rows).await
     }
@@ -276,34 +317,50 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_read_however_the_bytes_are_cut() {
-        let all = [&[0; HEADER][..], &row(), &row(), &(-1i16).to_be_bytes()].concat();
-        for size in 1..all.len() {
-            let mut page = Draft::new(Checkpoint::default(), HEADER);
-            let mut read = 0;
-            for chunk in all.chunks(size) {
-                page.feed(chunk);
-                while page.take_row() {
-                    let rows = page.decode().expect("reads");
-                    assert_eq!(rows.len(), 1, "in pieces of {size}");
-                    let row = &rows[0];
-                    assert_eq!((row.position, row.xid, row.version), (5, 6, 1));
-                    assert_eq!((row.stream_id, row.type_name), ("user-7", "UserRegistered"));
-                    assert_eq!(row.payload, b"sealed");
-                    assert_eq!(row.recorded_at.to_rfc3339(), "2000-01-01T00:00:01+00:00");
-                    read += 1;
-                    page.turn(Checkpoint::default());
+    fn rows_are_read_however_the_bytes_are_cut_and_from_one_copy_to_the_next() {
+        let copy = [&[0; HEADER][..], &row(), &row(), &END].concat();
+        for size in 1..=copy.len() {
+            let mut page = Draft::new(Checkpoint::default());
+            for copies in 1..=2 {
+                for chunk in copy.chunks(size) {
+                    page.feed(chunk);
+                    while page.take_row() {}
                 }
+                page.end_copy().expect("its end");
+                assert_eq!(page.rows.len(), 2 * copies, "in pieces of {size}");
+                let reached = page.reached().map(|at| (at.xid, at.position));
+                assert_eq!(reached, Some((6, 5)));
             }
-            assert_eq!(read, 2, "in pieces of {size}");
+            for row in page.decode().expect("reads") {
+                assert_eq!((row.position, row.xid, row.version), (5, 6, 1));
+                assert_eq!((row.stream_id, row.type_name), ("user-7", "UserRegistered"));
+                assert_eq!(row.payload, b"sealed");
+                assert_eq!(row.recorded_at.to_rfc3339(), "2000-01-01T00:00:01+00:00");
+            }
+            page.turn(Checkpoint::default());
+            assert!(page.bytes.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_copy_that_ends_in_another_way_is_refused() {
+        let mut cut_off = row();
+        cut_off.pop();
+        for rows in [vec![], row(), [row(), cut_off].concat()] {
+            let mut page = Draft::new(Checkpoint::default());
+            page.feed(&[&[0; HEADER][..], &rows].concat());
+            while page.take_row() {}
+            assert!(page.end_copy().is_none());
         }
     }
 
     #[test]
     fn a_row_of_another_shape_is_refused() {
-        let mut page = Draft::new(Checkpoint::default(), 0);
+        let mut page = Draft::new(Checkpoint::default());
+        page.feed(&[0; HEADER]);
         page.feed(&[&1i16.to_be_bytes()[..], &4i32.to_be_bytes(), b"what"].concat());
         assert!(page.take_row());
+        assert!(page.reached().is_none());
         assert!(page.decode().is_none());
     }
 }
