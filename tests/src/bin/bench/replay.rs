@@ -55,7 +55,9 @@ pub(crate) async fn run(service: &Service, events: u64) {
     );
     let mut ratios = Vec::new();
     for _ in 0..TURNS {
+        clear_up(&pool).await;
         let (plain, bytes) = copy(&url).await;
+        clear_up(&pool).await;
         let (seconds, memory) = replay(&url, events, true).await;
         ratios.push(seconds / plain);
         println!(
@@ -66,6 +68,14 @@ pub(crate) async fn run(service: &Service, events: u64) {
     }
     println!("  median ratio {:.2}\n", quantile(&mut ratios, 0.5));
     pool.close().await;
+}
+
+/// Does what the server would do sooner or later, and so in the midst of one turn or another: vacuums what the
+/// last one has left, and writes it to disk.
+async fn clear_up(pool: &PgPool) {
+    for sql in ["VACUUM (ANALYZE)", "CHECKPOINT"] {
+        sqlx::query(sql).execute(pool).await.unwrap();
+    }
 }
 
 /// Reads the log to its end; seconds and bytes.
