@@ -180,10 +180,10 @@ pub(crate) async fn build<F: Future<Output = Result<Vec<Comparison>>>>(
         progress.advance(taken);
     };
     replay.fill(&mut tell).await?;
-    // What is built for a check is never searched.
+    // Anything else is never searched: a check is dropped, and of a user's copy all rows are taken.
     let compared = match schema {
-        copies::CHECK => replay.compare(&mut tell).await?,
-        _ => replay.complete(&mut tell).await?,
+        copies::SHADOW => replay.complete(&mut tell).await?,
+        _ => replay.compare(&mut tell).await?,
     };
     let mut compared = compared.unwrap_or_default();
     progress.finish();

@@ -9,11 +9,12 @@ use companion_adapters::read_models::copies::{FORMER, ONE_USER, SHADOW};
 use companion_domain::events::{ConversationStarted, Metadata};
 use companion_domain::ids::{ConversationId, ExternalUserId, StreamId, UserId};
 use companion_tests::app::{App, variables};
+use companion_tests::database;
 use companion_tests::eventually::eventually;
 use companion_tests::llm::{Behaviour, ScriptedLlm};
 use companion_tests::log::rows;
 use companion_worker::projections::ALL;
-use companion_worker::replay::{Replay, alone, drop_old_copies};
+use companion_worker::replay::{Replay, Stopped, alone, drop_old_copies};
 use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, PgPool};
@@ -84,25 +85,106 @@ async fn a_replay_gives_the_same_rows_asks_no_llm_and_embeds_nothing() {
 async fn what_is_switched_in_has_the_columns_indexes_and_options_of_what_it_replaces() {
     let app = App::start().await;
     some_life(&app).await;
-    let definition = async || -> Vec<String> {
-        sqlx::query_scalar(
-            "SELECT concat_ws(' ', c.relname, c.reloptions, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
-                              pg_get_expr(d.adbin, d.adrelid))
-             FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
-             LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
-             WHERE c.relnamespace = 'read'::regnamespace AND c.relkind = 'r'
-             UNION ALL SELECT indexdef FROM pg_indexes WHERE schemaname = 'read'
-             UNION ALL SELECT concat_ws(' ', conrelid::regclass, conname, pg_get_constraintdef(oid)) FROM pg_constraint
-             WHERE connamespace = 'read'::regnamespace
-             ORDER BY 1",
-        )
-        .fetch_all(&app.core.pool)
-        .await
-        .unwrap()
-    };
-    let before = definition().await;
+    let before = definition(&app.core.pool).await;
     well(&app, &["replay", "all"]).await;
-    assert_eq!(definition().await, before);
+    assert_eq!(definition(&app.core.pool).await, before);
+}
+
+#[tokio::test]
+async fn indexes_that_a_stopped_replay_has_not_made_or_not_finished_are_made_by_the_next() {
+    let app = App::start().await;
+    some_life(&app).await;
+    let pool = &app.core.pool;
+    let before = definition(pool).await;
+    let stop = CancellationToken::new();
+    let mut replay = begin(&app, stop.clone()).await;
+    replay.fill(&mut |_| {}).await.unwrap();
+    let mut holder = pool.begin().await.unwrap();
+    sqlx::query("LOCK TABLE read_shadow.messages IN ROW EXCLUSIVE MODE")
+        .execute(&mut *holder)
+        .await
+        .unwrap();
+    let stop_it = async {
+        eventually(|| async {
+            let waits = database::waiting(pool, "read_shadow.messages").await;
+            (!waits.is_empty())
+                .then_some(())
+                .ok_or("nobody waits".to_owned())
+        })
+        .await;
+        stop.cancel();
+        holder.rollback().await.unwrap();
+    };
+    let mut tell = |_| {};
+    let (completed, ()) = tokio::join!(replay.complete(&mut tell), stop_it);
+    assert!(completed.unwrap_err().is::<Stopped>());
+    let made = async || -> Vec<String> {
+        let of_messages =
+            "SELECT indexname FROM pg_indexes WHERE schemaname = $1 AND tablename = 'messages'
+                           AND position('_by_' IN indexname) > 0 ORDER BY 1";
+        let names = sqlx::query_scalar(of_messages).bind(SHADOW);
+        names.fetch_all(pool).await.unwrap()
+    };
+    assert_eq!(made().await, ["messages_by_content"]);
+
+    // As it is left behind where the disk was full.
+    let unfinished = "CREATE UNIQUE INDEX CONCURRENTLY messages_by_search_version ON read_shadow.messages (role)";
+    sqlx::query(unfinished).execute(pool).await.unwrap_err();
+    assert_eq!(made().await.len(), 2);
+    let replayed = well(&app, &["replay", "all"]).await;
+    assert_eq!(replayed["differences"], 0, "{replayed}");
+    assert_eq!(definition(pool).await, before);
+}
+
+#[tokio::test]
+async fn of_many_users_who_came_after_the_comparison_what_differs_is_told_too() {
+    let app = App::start().await;
+    some_life(&app).await;
+    let mut replay = begin(&app, CancellationToken::new()).await;
+    let compared = replay.complete(&mut |_| {}).await.unwrap().unwrap();
+    assert!(compared.iter().all(|table| table.differences == 0));
+    for n in 0..150 {
+        let external = ExternalUserId::parse(&format!("late-{n}")).unwrap();
+        app.core.store.ensure_user(&external).await.unwrap();
+    }
+    app.settle().await;
+    sqlx::query("UPDATE read.users SET timezone = 'Europe/Lisbon' WHERE external_id = 'late-7'")
+        .execute(&app.core.pool)
+        .await
+        .unwrap();
+    let differing = replay.switch(&ALL, &mut |_| {}).await.unwrap();
+    let told: Vec<_> = differing
+        .iter()
+        .map(|table| (table.table.as_str(), table.differences))
+        .collect();
+    assert_eq!(told, [("users", 1)]);
+    let found = well(&app, &["verify"]).await;
+    assert_eq!(found["well"], true, "{found}");
+}
+
+/// Begins to build all read models, or goes on.
+async fn begin(app: &App, stop: CancellationToken) -> Replay {
+    let (pool, vault) = (&app.core.pool, app.core.store.vault());
+    let begun = Replay::begin(pool, vault, SHADOW, &ALL, None, stop).await;
+    begun.unwrap()
+}
+
+/// The columns, options, indexes and constraints of the read models in use.
+async fn definition(pool: &PgPool) -> Vec<String> {
+    sqlx::query_scalar(
+        "SELECT concat_ws(' ', c.relname, c.reloptions, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
+                          pg_get_expr(d.adbin, d.adrelid))
+         FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
+         LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
+         WHERE c.relnamespace = 'read'::regnamespace AND c.relkind = 'r'
+         UNION ALL SELECT indexdef FROM pg_indexes WHERE schemaname = 'read'
+         UNION ALL SELECT concat_ws(' ', conrelid::regclass, conname, pg_get_constraintdef(oid)) FROM pg_constraint
+         WHERE connamespace = 'read'::regnamespace
+         ORDER BY 1",
+    )
+    .fetch_all(pool)
+    .await
+    .unwrap()
 }
 
 #[tokio::test]
@@ -201,13 +283,12 @@ async fn an_erasure_reaches_what_is_being_built_and_what_is_kept() {
     let app = App::start().await;
     some_life(&app).await;
     well(&app, &["replay", "all"]).await;
-    let (pool, vault) = (&app.core.pool, app.core.store.vault());
+    let pool = &app.core.pool;
     let pages = Bounds {
         events: 3,
         bytes: 1 << 20,
     };
     let stop = CancellationToken::new();
-    let begun = Replay::begin(pool, vault, SHADOW, &ALL, None, stop.clone()).await;
     let mut taken = 0;
     let mut tell = |events| {
         taken += events;
@@ -215,7 +296,7 @@ async fn an_erasure_reaches_what_is_being_built_and_what_is_kept() {
             stop.cancel();
         }
     };
-    let mut half = begun.unwrap().in_pages_of(pages);
+    let mut half = begin(&app, stop.clone()).await.in_pages_of(pages);
     half.fill(&mut tell).await.unwrap_err();
     drop(half);
     expect(app.request_by("alice", Method::DELETE, "/users/me"), 204).await;
@@ -247,13 +328,13 @@ async fn a_replay_that_is_cut_off_while_one_lane_is_ahead_goes_on_where_each_was
     }
     app.settle().await;
     let right = all_rows(&app).await;
-    let (pool, vault) = (&app.core.pool, app.core.store.vault());
+    let pool = &app.core.pool;
     let page = Bounds {
         events: 1,
         bytes: 1 << 20,
     };
-    let begun = Replay::begin(pool, vault, SHADOW, &ALL, None, CancellationToken::new()).await;
-    let mut cut_off = begun.unwrap().in_pages_of(page);
+    let begun = begin(&app, CancellationToken::new()).await;
+    let mut cut_off = begun.in_pages_of(page);
     let lanes = async || -> Vec<i64> {
         let lanes = "SELECT position FROM read_model_copy_lanes WHERE schema = $1 ORDER BY lane";
         let lanes = sqlx::query_scalar(lanes).bind(SHADOW).fetch_all(pool);

@@ -104,7 +104,12 @@ impl Lane {
         let mut transaction = self.connection.begin().await?;
         let at = copies::take_checkpoint(&mut transaction, self.schema, share.number).await?;
         let takes = |user| share.takes(user);
-        if at != Some(page.after) || !hold_keys(&mut transaction, page, takes).await? {
+        if at.is_some_and(|at| at != page.after) {
+            // It would be read again and again.
+            let told = "a page of the log does not go on where the copy has come to".to_owned();
+            return Err(sqlx::Error::Protocol(told));
+        }
+        if at.is_none() || !hold_keys(&mut transaction, page, takes).await? {
             return Ok(false);
         }
         let events: Vec<&Recorded> = page.events.iter().filter(|e| takes(e.user)).collect();

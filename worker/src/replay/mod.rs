@@ -49,6 +49,8 @@ const LANES: usize = 3;
 const QUEUED: usize = 1;
 /// A copy that is so few events behind is up to date, as more come meanwhile.
 const CLOSE: u64 = 1_000;
+/// Of so few users rows are compared while others wait for the switch.
+const FEW: usize = 100;
 /// How often the tables are asked for in order to be switched, and the pause in between.
 const ATTEMPTS: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(100);
@@ -310,7 +312,7 @@ impl Replay {
     /// # Errors
     /// [`Stopped`]; or when an event can't be read or the database fails.
     pub async fn compare(&mut self, tell: Tell<'_>) -> Result<Option<Vec<Comparison>>> {
-        let moment = self.moment(tell).await?;
+        let moment = self.moment(tell).await?.map(|(moment, _)| moment);
         self.compare_in(moment, &self.copy().await?).await
     }
 
@@ -323,11 +325,14 @@ impl Replay {
     pub async fn complete(&mut self, tell: Tell<'_>) -> Result<Option<Vec<Comparison>>> {
         let copy = self.copy().await?;
         copies::drop_unfinished_indexes(&self.pool, &copy).await?;
-        let moment = self.moment(tell).await?;
-        // The indexes are finished, whatever becomes of the other.
-        let indexed = copies::add_indexes(&self.pool, &copy);
+        let moment = self.moment(tell).await?.map(|(moment, _)| moment);
+        // An index that is being made is finished, whatever becomes of the other.
+        let indexed = copies::add_indexes(&self.pool, &copy, &self.stop);
         let (compared, indexed) = tokio::join!(self.compare_in(moment, &copy), indexed);
         indexed?;
+        if self.stop.is_cancelled() {
+            return Err(Stopped.into());
+        }
         compared
     }
 
@@ -344,9 +349,24 @@ impl Replay {
         Ok(Some(moment.compare(copy, only, &self.stop).await?))
     }
 
-    /// Brings the copy to the place in the log where the read models in use are, and takes the moment. `None`
-    /// when nothing is in use yet.
-    async fn moment(&mut self, tell: Tell<'_>) -> Result<Option<Moment>> {
+    /// Compares the rows of those of whom events were taken in since the copy was last compared, if they are
+    /// many: nobody waits for it yet. Returns where the copy differs.
+    async fn compare_late(&mut self, tell: Tell<'_>) -> Result<Vec<Comparison>> {
+        self.fill(tell).await?;
+        if self.since_compared.len() <= FEW {
+            return Ok(Vec::new());
+        }
+        let Some((moment, users)) = self.moment(tell).await? else {
+            return Ok(Vec::new());
+        };
+        let users: Vec<Uuid> = users.into_iter().collect();
+        let copy = self.copy().await?;
+        moment.compare_some(&copy, &users, &self.stop).await
+    }
+
+    /// Brings the copy to the place in the log where the read models in use are, and takes the moment, with
+    /// the users of whom events were taken in since the one before. `None` when nothing is in use yet.
+    async fn moment(&mut self, tell: Tell<'_>) -> Result<Option<(Moment, HashSet<Uuid>)>> {
         if self.stop.is_cancelled() {
             return Err(Stopped.into());
         }
@@ -360,8 +380,7 @@ impl Replay {
         self.not_beyond(at).await?;
         let moment = Moment::take(&self.pool, at).await?;
         holder.rollback().await?;
-        self.since_compared.clear();
-        Ok(Some(moment))
+        Ok(Some((moment, std::mem::take(&mut self.since_compared))))
     }
 
     /// Puts the copy's tables of these projections in the place of those in use, at one stroke. What
@@ -376,16 +395,18 @@ impl Replay {
         tell: Tell<'_>,
     ) -> Result<Vec<Comparison>> {
         let pool = self.pool.clone();
+        let mut differing = Vec::new();
         for _ in 0..ATTEMPTS {
             if self.stop.is_cancelled() {
                 return Err(Stopped.into());
             }
             // Before anybody waits.
-            self.fill(tell).await?;
+            differing.extend(self.compare_late(tell).await?);
             let mut transaction = pool.begin().await?;
             match self.try_switch(&mut transaction, wanted, tell).await {
-                Ok(differing) => {
+                Ok(at_last) => {
                     transaction.commit().await?;
+                    differing.extend(at_last);
                     return Ok(differing);
                 }
                 Err(error) => {
@@ -432,8 +453,7 @@ impl Replay {
         if let Some(at) = at {
             let moment = Moment::take(&self.pool, at).await?;
             let users: Vec<Uuid> = self.since_compared.iter().copied().collect();
-            differing = moment.compare(&copy, Some(&users), &self.stop).await?;
-            differing.retain(|compared| compared.differences > 0);
+            differing = moment.compare_some(&copy, &users, &self.stop).await?;
         } else {
             let beginning = Checkpoint::default();
             move_checkpoint(transaction, READ_MODELS, beginning, copy.at()).await?;

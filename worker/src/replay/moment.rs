@@ -50,6 +50,21 @@ impl Moment {
         })
     }
 
+    /// Compares what the copy has of some users, see [`Moment::compare`]; returns the tables that differ.
+    ///
+    /// # Errors
+    /// See [`Moment::compare`].
+    pub(super) async fn compare_some(
+        self,
+        copy: &Copied,
+        users: &[Uuid],
+        stop: &CancellationToken,
+    ) -> Result<Vec<Comparison>> {
+        let mut compared = self.compare(copy, Some(users), stop).await?;
+        compared.retain(|table| table.differences > 0);
+        Ok(compared)
+    }
+
     /// Compares the copy's tables, of all users or of some, and lets the moment go: it has read tables that
     /// may be moved. Who is being erased is left out.
     ///

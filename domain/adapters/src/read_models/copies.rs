@@ -3,6 +3,7 @@
 //! those in use.
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
+use tokio_util::sync::CancellationToken;
 
 use super::rows::Message;
 use super::{PROJECTIONS, Row};
@@ -210,21 +211,30 @@ pub async fn drop_unfinished_indexes(pool: &PgPool, copy: &Copied) -> Result<(),
 
 /// Adds the indexes that a copy still lacks, and has its tables looked over by the planner. Nothing else is
 /// held back meanwhile for more than a second or two. Those of messages, about as much work as all others, are made
-/// at the same time as these.
+/// at the same time as these. When it is to stop, what is under way is finished.
 ///
 /// # Errors
 /// When the database fails; then it can be called again, after [`drop_unfinished_indexes`].
-pub async fn add_indexes(pool: &PgPool, copy: &Copied) -> Result<(), sqlx::Error> {
+pub async fn add_indexes(
+    pool: &PgPool,
+    copy: &Copied,
+    stop: &CancellationToken,
+) -> Result<(), sqlx::Error> {
     let is_large = |table: &&String| *table == Message::TABLE;
     let (large, others): (Vec<&String>, Vec<&String>) = copy.tables.iter().partition(is_large);
     tokio::try_join!(
-        add_missing(pool, &copy.schema, large),
-        add_missing(pool, &copy.schema, others)
+        add_missing(pool, &copy.schema, large, stop),
+        add_missing(pool, &copy.schema, others, stop)
     )?;
     Ok(())
 }
 
-async fn add_missing(pool: &PgPool, schema: &str, tables: Vec<&String>) -> Result<(), sqlx::Error> {
+async fn add_missing(
+    pool: &PgPool,
+    schema: &str,
+    tables: Vec<&String>,
+    stop: &CancellationToken,
+) -> Result<(), sqlx::Error> {
     let mut connection = pool.acquire().await?;
     for table in tables {
         let bytes: i64 = sqlx::query_scalar("SELECT pg_table_size($1::regclass)")
@@ -233,6 +243,9 @@ async fn add_missing(pool: &PgPool, schema: &str, tables: Vec<&String>) -> Resul
             .await?;
         let how = if bytes > SMALL { "CONCURRENTLY" } else { "" };
         for index in missing_indexes(&mut connection, schema, table).await? {
+            if stop.is_cancelled() {
+                return Ok(());
+            }
             run(&mut connection, index.create(schema, how)).await?;
         }
         // Rows are looked up by keys: of the planner's figures a rough idea is enough.
