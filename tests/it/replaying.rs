@@ -95,7 +95,7 @@ async fn replayed(app: &App, dice: &mut Dice, told: &str) -> Vec<Vec<String>> {
     drop_copy(pool, CHECK).await.unwrap();
     let pages = Bounds {
         events: 7 + i64::try_from(dice.roll(60)).unwrap(),
-        bytes: 1 << 20,
+        bytes: 1_000 + usize::try_from(dice.roll(20_000)).unwrap(),
     };
     let begin = async |stop: CancellationToken| {
         let begun = Replay::begin(pool, vault, CHECK, &ALL, None, stop).await;
