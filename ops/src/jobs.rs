@@ -99,6 +99,11 @@ pub(crate) async fn run(command: Command) -> Result<ExitCode> {
 }
 
 async fn perform(operator: &Operator, command: Command) -> Result<ExitCode> {
+    let about = match &command {
+        Command::Dead { about, .. } => about,
+        Command::Retry { chosen, .. } | Command::Drop { chosen, .. } => &chosen.about,
+    };
+    operator.tell_of_nobody(about.user.as_ref()).await?;
     match command {
         Command::Dead { about, json } => list(operator, &about.which(None), json).await,
         Command::Retry { chosen, manner } => {

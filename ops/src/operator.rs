@@ -127,6 +127,13 @@ pub(crate) struct Operator {
     guard: Option<Guard>,
 }
 
+fn nobody(external: &ExternalUserId) -> String {
+    format!(
+        "there is nobody called {}; ids are told apart by upper and lower case, too",
+        external.as_str()
+    )
+}
+
 impl Operator {
     /// Opens the database of the configuration, the embedded one too, whether the service runs or not.
     ///
@@ -205,10 +212,25 @@ impl Operator {
         let user = UserId::of(external);
         match self.store.life(user).await {
             Ok(_) => Ok(user),
-            Err(AppendError::NoUser) => bail!(
-                "there is nobody called {}; ids are told apart by upper and lower case, too",
-                external.as_str()
-            ),
+            Err(AppendError::NoUser) => bail!(nobody(external)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Says so when there is nobody of that name: what is asked about them may be about who was erased.
+    ///
+    /// # Errors
+    /// When it can't be found out.
+    pub(crate) async fn tell_of_nobody(&self, external: Option<&ExternalUserId>) -> Result<()> {
+        let Some(external) = external else {
+            return Ok(());
+        };
+        match self.store.life(UserId::of(external)).await {
+            Ok(_) => Ok(()),
+            Err(AppendError::NoUser) => {
+                note(nobody(external));
+                Ok(())
+            }
             Err(error) => Err(error.into()),
         }
     }

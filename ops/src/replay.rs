@@ -118,14 +118,17 @@ async fn rebuild(operator: &Operator, options: &Options) -> Result<Outcome> {
     } else {
         tell_of_another(operator, &wanted).await?;
     }
-    let pages = options.page;
-    let built = build(operator, schema, only, &wanted, pages, |replay| async {
-        if options.manner.dry_run {
-            return Ok(Vec::new());
+    let built = async {
+        let mut replay = begin(operator, schema, only, &wanted).await?;
+        if let Some(page) = options.page {
+            replay = replay.in_pages_of(Bounds {
+                events: page.into(),
+                bytes: PAGE_BYTES,
+            });
         }
-        replay.switch(&wanted, &mut |_| {}).await
-    })
-    .await;
+        build(replay, |replay| switch(replay, &wanted, options.manner)).await
+    };
+    let built = built.await;
     if !goes_on {
         replay::drop_copy(&operator.pool, schema).await?;
     }
@@ -156,23 +159,23 @@ async fn tell_of_another(operator: &Operator, wanted: &[Projection]) -> Result<(
     Ok(())
 }
 
-/// Builds a copy and compares it; `then` does something with it.
-pub(crate) async fn build<F: Future<Output = Result<Vec<Comparison>>>>(
+/// Begins a copy, or goes on with one.
+pub(crate) async fn begin(
     operator: &Operator,
     schema: &'static str,
     only: Option<UserId>,
     wanted: &[Projection],
-    page: Option<u32>,
+) -> Result<Replay> {
+    let (vault, stop) = (operator.store.vault(), operator.stop.clone());
+    Replay::begin(&operator.pool, vault, schema, wanted, only, stop).await
+}
+
+/// Brings a copy up to date and compares it; `then` does something with it. Returns how it compares, and how
+/// many events were taken in.
+pub(crate) async fn build<F: Future<Output = Result<Vec<Comparison>>>>(
+    mut replay: Replay,
     then: impl FnOnce(Replay) -> F,
 ) -> Result<(Vec<Comparison>, u64)> {
-    let (vault, stop) = (operator.store.vault(), operator.stop.clone());
-    let mut replay = Replay::begin(&operator.pool, vault, schema, wanted, only, stop).await?;
-    if let Some(page) = page {
-        replay = replay.in_pages_of(Bounds {
-            events: page.into(),
-            bytes: PAGE_BYTES,
-        });
-    }
     let mut progress = Progress::new("events", replay.ahead().await?);
     let mut events = 0;
     let mut tell = |taken: u64| {
@@ -180,10 +183,9 @@ pub(crate) async fn build<F: Future<Output = Result<Vec<Comparison>>>>(
         progress.advance(taken);
     };
     replay.fill(&mut tell).await?;
-    // Anything else is never searched: a check is dropped, and of a user's copy all rows are taken.
-    let compared = match schema {
-        copies::SHADOW => replay.complete(&mut tell).await?,
-        _ => replay.compare(&mut tell).await?,
+    let compared = match replay.lacks_indexes() {
+        true => replay.complete(&mut tell).await?,
+        false => replay.compare(&mut tell).await?,
     };
     let mut compared = compared.unwrap_or_default();
     progress.finish();
@@ -197,13 +199,20 @@ pub(crate) async fn build<F: Future<Output = Result<Vec<Comparison>>>>(
     Ok((compared, events))
 }
 
+/// Puts a copy in the place of what is in use, unless it is a dry run.
+async fn switch(copy: Replay, wanted: &[Projection], manner: Manner) -> Result<Vec<Comparison>> {
+    if manner.dry_run {
+        return Ok(Vec::new());
+    }
+    copy.switch(wanted, &mut |_| {}).await
+}
+
 async fn roll_back(operator: &Operator, manner: Manner) -> Result<Outcome> {
     let begun = Instant::now();
     let (vault, stop) = (operator.store.vault(), operator.stop.clone());
-    let mut events = 0;
-    let mut tell = |taken: u64| events += taken;
-    let back = replay::roll_back(&operator.pool, vault, manner.dry_run, stop, &mut tell);
-    let tables = back.await.map_err(|error| kept(error, GO_ON))?;
+    let (former, wanted) = replay::former(&operator.pool, vault, stop).await?;
+    let back = build(former, |former| switch(former, &wanted, manner));
+    let (tables, events) = back.await.map_err(|error| kept(error, GO_ON))?;
     Ok(Outcome {
         events,
         seconds: begun.elapsed().as_secs_f64(),

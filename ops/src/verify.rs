@@ -13,7 +13,7 @@ use companion_worker::replay::{self, Stopped};
 use serde::Serialize;
 
 use crate::operator::{Interrupted, Operator, Report, user};
-use crate::replay::{build, compared, kept};
+use crate::replay::{begin, build, compared, kept};
 
 /// What is kept of a check that was stopped.
 const NOTHING: &str = "Nothing is known yet.";
@@ -61,7 +61,8 @@ async fn perform(operator: &Operator, options: &Options) -> Result<bool> {
     replay::drop_copy(pool, copies::CHECK).await?;
     let all = &projections::ALL;
     let keep = |_| async { Ok(Vec::new()) };
-    let built = build(operator, copies::CHECK, only, all, None, keep).await;
+    let built = async { build(begin(operator, copies::CHECK, only, all).await?, keep).await };
+    let built = built.await;
     // Dropped also when it was stopped: a check is of the moment.
     replay::drop_copy(pool, copies::CHECK).await?;
     drop(lock);

@@ -346,6 +346,21 @@ async fn a_user_whom_nobody_knows_is_no_user_of_whom_all_is_well() {
         let told = companion(&app.variables, arguments).await.refused();
         assert!(told.contains("there is nobody called alcie"), "{told}");
     }
+    // Of one who was erased there may be something yet.
+    for arguments in [
+        &["events", "tail"][..],
+        &["events", "stats"],
+        &["jobs", "dead"],
+        &["jobs", "retry", "--all"],
+    ] {
+        for (name, known) in [("alcie", false), ("alice", true)] {
+            let named = [arguments, &["--user", name]].concat();
+            let Ran { code, err, .. } = companion(&app.variables, &named).await;
+            assert_eq!(code, Some(0), "{err}");
+            let told = err.contains(&format!("there is nobody called {name}"));
+            assert_eq!(told, !known, "{named:?}: {err}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ pub(super) async fn run(
     user: Option<&ExternalUserId>,
     json: bool,
 ) -> Result<ExitCode> {
+    operator.tell_of_nobody(user).await?;
     let mut connection = operator.pool.acquire().await?;
     let counted = view::statistics(&mut connection, user.map(UserId::of));
     let statistics = operator

@@ -97,6 +97,7 @@ pub(super) async fn run(operator: &Operator, options: &Options) -> Result<ExitCo
 }
 
 async fn show(operator: &Operator, options: &Options) -> Result<ExitCode> {
+    operator.tell_of_nobody(options.user.as_ref()).await?;
     let filter = options.filter();
     let mut place = match options.most() {
         Some(most) => view::before_last(&operator.pool, &filter, most).await?,

@@ -162,6 +162,13 @@ impl Replay {
         Self { pages, ..self }
     }
 
+    /// Whether it needs indexes, in the place of what is in use, that are left out while it is filled: a check is
+    /// never searched, and of a user's copy all rows are taken.
+    #[must_use]
+    pub fn lacks_indexes(&self) -> bool {
+        self.schema == copies::SHADOW
+    }
+
     /// The copy as it is now.
     ///
     /// # Errors
@@ -473,18 +480,16 @@ impl Replay {
     }
 }
 
-/// Switches back to the read models that were in use before: brings them up to date, and puts them in
-/// the place of those that took theirs. A dry run brings them up to date and compares.
+/// The read models that were in use before the last switch, to be brought up to date and put in the place of
+/// those that took theirs; and the projections whose tables were switched.
 ///
 /// # Errors
-/// When there are none, or they don't fit any more; see [`Replay::switch`].
-pub async fn roll_back(
+/// When there are none, they don't fit any more, or the database fails.
+pub async fn former(
     pool: &PgPool,
     vault: &Vault,
-    dry_run: bool,
     stop: CancellationToken,
-    tell: Tell<'_>,
-) -> Result<Vec<Comparison>> {
+) -> Result<(Replay, Vec<Projection>)> {
     let former = copies::find(&mut *pool.acquire().await?, copies::FORMER).await?;
     let former = former.context("there are no former read models to go back to")?;
     if !former.fits {
@@ -500,13 +505,8 @@ pub async fn roll_back(
     };
     let wanted: Vec<Projection> = of(&former.projections, |p| p.name);
     let all: Vec<Projection> = of(&former.tables, |p| p.tables[0]);
-    let mut replay = Replay::resume(pool, vault, copies::FORMER, all, None, stop).await?;
-    replay.fill(tell).await?;
-    let mut compared = replay.compare(tell).await?.unwrap_or_default();
-    if !dry_run {
-        compared.extend(replay.switch(&wanted, tell).await?);
-    }
-    Ok(compared)
+    let replay = Replay::resume(pool, vault, copies::FORMER, all, None, stop).await?;
+    Ok((replay, wanted))
 }
 
 /// Makes sure that what a replay builds can take the place of something: a part needs the others beside it.
