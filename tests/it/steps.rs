@@ -3,7 +3,7 @@
 use companion_adapters::log::event_store::Expected;
 use companion_domain::events::{Metadata, UserMessageReceived};
 use companion_domain::ids::{ConversationId, ExternalUserId, MessageId, ReplyId, StreamId};
-use companion_tests::app::{App, status_and_json};
+use companion_tests::app::{App, answer};
 use companion_tests::database;
 use companion_tests::eventually::eventually;
 use companion_tests::llm::{Behaviour, Gate};
@@ -41,7 +41,7 @@ pub(crate) fn header<'a>(response: &'a Response, name: &str) -> &'a str {
 
 /// Sends a request that is to be answered with this status; the JSON of the answer.
 pub(crate) async fn expect(request: RequestBuilder, status: u16) -> Value {
-    let (answered, body) = status_and_json(request.send().await.unwrap()).await;
+    let (answered, body) = answer(request).await;
     assert_eq!(answered, status, "{body}");
     body
 }

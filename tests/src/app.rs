@@ -28,6 +28,9 @@ pub const MASTER_KEY: &str = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
 /// A secret to sign tokens with, for tests.
 pub const JWT_SECRET_KEY: &str = "a secret for tests, and for nothing else 0123456789";
 
+/// How often it is asked at the most whether what was written last is there; each takes half a second.
+const ASKED_AGAIN: u32 = 20;
+
 /// Variables as `Config` reads them.
 pub type Variables = HashMap<String, String>;
 
@@ -145,25 +148,17 @@ impl App {
 
     /// What a path answers to a user: status and JSON.
     pub async fn get(&self, user: &str, path: &str) -> (u16, Value) {
-        status_and_json(
-            self.request_by(user, Method::GET, path)
-                .send()
-                .await
-                .expect("an answer"),
-        )
-        .await
+        answer(self.request_by(user, Method::GET, path)).await
     }
 
     /// What a path answers to a body of a user: status and JSON.
     pub async fn post(&self, user: &str, path: &str, body: &Value) -> (u16, Value) {
-        let request = self.request_by(user, Method::POST, path).json(body);
-        status_and_json(request.send().await.expect("an answer")).await
+        answer(self.request_by(user, Method::POST, path).json(body)).await
     }
 
     /// What a path answers to a method and body of a user: status and JSON.
     pub async fn call(&self, user: &str, method: Method, path: &str, body: &Value) -> (u16, Value) {
-        let request = self.request_by(user, method, path).json(body);
-        status_and_json(request.send().await.expect("an answer")).await
+        answer(self.request_by(user, method, path).json(body)).await
     }
 
     /// Sends a message and leaves the answer unread.
@@ -292,6 +287,24 @@ impl Chatted {
 /// A reader of an answer of `/chat`, for tests that look at it while it comes.
 pub fn follow(response: Response) -> SseReader {
     SseReader::new(response)
+}
+
+/// Sends a request; status and JSON body of the answer. It is sent again while the answer says that it may
+/// lack what was written last: the projection of a machine under load may take longer than it is waited for.
+/// Nothing is written by a request that is answered so.
+pub async fn answer(request: RequestBuilder) -> (u16, Value) {
+    let mut left = ASKED_AGAIN;
+    loop {
+        let Some(again) = request.try_clone() else {
+            // A body that is a stream can be sent once.
+            return status_and_json(request.send().await.expect("an answer")).await;
+        };
+        let response = again.send().await.expect("an answer");
+        left -= 1;
+        if left == 0 || !response.headers().contains_key("x-projection-lag") {
+            return status_and_json(response).await;
+        }
+    }
 }
 
 /// Status and JSON body of an answer.

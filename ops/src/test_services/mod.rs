@@ -31,7 +31,8 @@ const SETTINGS: &[(&str, &str)] = &[
     ("fsync", "off"),
     ("full_page_writes", "off"),
     ("synchronous_commit", "off"),
-    ("max_connections", "300"),
+    // A test may have two services with two pools of 16 each, and as many tests run at once as there are cores.
+    ("max_connections", "1000"),
 ];
 
 /// Runs the command and ends with its exit code.
