@@ -87,10 +87,12 @@ impl App {
 
     async fn run(variables: Variables, llm: ScriptedLlm, with_worker: bool) -> Self {
         let config = Config::from_variables(variables.clone()).expect("a valid configuration");
-        if std::env::var_os("RUST_LOG").is_some() {
-            // For whoever looks for the cause of a failure; without the variable the tests are silent.
-            let _ = telemetry::init(&config, "test");
-        }
+        // For whoever looks for the cause of a failure: the runner shows it then. `RUST_LOG` has it say more.
+        let quiet = Config {
+            log_level: "error".parse().expect("a level"),
+            ..config.clone()
+        };
+        let _ = telemetry::init(&quiet, "test");
         let core = Core::open_with(config.clone(), embedder(&config).await)
             .await
             .expect("opens");
