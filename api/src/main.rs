@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use companion_adapters::config::{self, Config};
 use companion_adapters::core::Core;
-use companion_adapters::{shutdown, telemetry};
+use companion_adapters::{errors, shutdown, telemetry};
 use tokio_util::sync::CancellationToken;
 
 /// Most of what a process does for an event is to take and give back small pieces of memory.
@@ -22,7 +22,7 @@ async fn started() -> ExitCode {
     match run().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("companion-api: {error:#}");
+            eprintln!("companion-api: {}", errors::in_one_line(&*error));
             ExitCode::FAILURE
         }
     }

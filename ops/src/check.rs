@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use clap::Args;
+use companion_adapters::errors;
 use reqwest::{Client, Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 
@@ -90,7 +91,10 @@ impl Check {
             Ok(detail) => line(format_args!("ok    {what}: {detail}")),
             Err(error) => {
                 self.failures += 1;
-                line(format_args!("FAIL  {what}: {error:#}"));
+                line(format_args!(
+                    "FAIL  {what}: {}",
+                    errors::in_one_line(&**error)
+                ));
             }
         }
         result.is_ok()

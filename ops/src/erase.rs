@@ -99,7 +99,7 @@ async fn perform(operator: &Operator, options: &Options) -> Result<ExitCode> {
     }
     progress.finish();
     report(options, &holdings, || {
-        format!("{} Now they are gone.", told(name, &holdings))
+        format!("{name} is erased, with {}.", holds(&holdings))
     })
 }
 
@@ -119,22 +119,26 @@ fn report(
 }
 
 fn told(name: &str, holdings: &Holdings) -> String {
-    let Holdings {
-        registered,
-        under_way,
-        events,
-        conversations,
-        jobs,
-        rows,
-    } = holdings;
-    let state = match (registered, under_way) {
+    let state = match (holdings.registered, holdings.under_way) {
         (_, true) => "is being erased",
         (true, _) => "has a key",
         (false, _) => "has no key",
     };
+    format!("{name} {state}. To be erased: {}.", holds(holdings))
+}
+
+/// What goes with a user.
+fn holds(holdings: &Holdings) -> String {
+    let Holdings {
+        events,
+        conversations,
+        jobs,
+        rows,
+        ..
+    } = holdings;
     format!(
-        "{name} {state}: {events} events in the log, which nobody can open without that key; \
-         {conversations} conversations, {jobs} jobs and {rows} rows that are deleted."
+        "the key without which nobody can open what the log holds (events: {events}), and what is deleted \
+         (conversations: {conversations}, jobs: {jobs}, other rows: {rows})"
     )
 }
 

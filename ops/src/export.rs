@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
+use companion_adapters::errors;
 use companion_adapters::messages;
 use companion_adapters::portable::export::Export;
 use companion_domain::ids::ExternalUserId;
@@ -139,7 +140,11 @@ async fn export_all(operator: &Operator, options: &Options) -> Result<Written> {
                 );
             }
             written.failed += 1;
-            note(format_args!("{} failed: {error:#}", user.as_str()));
+            note(format_args!(
+                "{} failed: {}",
+                user.as_str(),
+                errors::in_one_line(&*error)
+            ));
             // Without the database all the others would fail, too, each after a long wait.
             sqlx::query("SELECT 1").execute(&operator.pool).await?;
         }

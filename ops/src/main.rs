@@ -40,7 +40,7 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::{Parser, Subcommand};
-use companion_adapters::config;
+use companion_adapters::{config, errors};
 
 use self::operator::{INTERRUPTED, Interrupted};
 
@@ -164,7 +164,7 @@ async fn started() -> ExitCode {
             ExitCode::from(INTERRUPTED)
         }
         None => {
-            output::note(format_args!("companion: {error:#}"));
+            output::note(format_args!("companion: {}", errors::in_one_line(&*error)));
             ExitCode::FAILURE
         }
     })

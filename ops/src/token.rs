@@ -7,7 +7,7 @@ use companion_adapters::config::Config;
 use companion_adapters::tokens::Tokens;
 use companion_domain::ids::ExternalUserId;
 
-use crate::output::line;
+use crate::output::{line, note};
 
 /// For whom, how long and with which rights.
 #[derive(Debug, clap::Args)]
@@ -32,7 +32,15 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         Some(hours) => Duration::from_secs(hours.saturating_mul(3600)),
         None => config.jwt.expiration,
     };
+    let home = &config.companion_home;
+    let makes_key = config.jwt.secret.is_none() && !home.join("jwt.key").exists();
     let issued = Tokens::new(&config)?.issue(&user, lifetime, options.scope.as_deref())?;
     line(issued.token.expose());
+    if makes_key {
+        note(format_args!(
+            "The key that signs it was made just now, in {}: a service with another COMPANION_HOME refuses this token.",
+            home.display()
+        ));
+    }
     Ok(())
 }

@@ -99,10 +99,19 @@ fn text(outcome: &Outcome) -> String {
     for problem in &outcome.problems {
         lines.push(format!("  {}: {}", problem.check, problem.what));
     }
-    lines.push(match outcome.well {
-        true => "All is well.".to_owned(),
-        false => "Something is wrong. Read models that differ are mended by: companion replay all"
-            .to_owned(),
-    });
+    let differ = outcome.tables.iter().any(|table| table.differences > 0);
+    if outcome.tables.is_empty() {
+        lines.push("  no read models are in use that could be compared".to_owned());
+    }
+    let told = match (outcome.well, differ) {
+        (true, _) => "All is well.",
+        (false, true) => {
+            "Something is wrong. Read models that differ are mended by: companion replay all"
+        }
+        (false, false) => {
+            "Something is wrong; what to do about it: companion verify in ops/docs/OPERATING.md"
+        }
+    };
+    lines.push(told.to_owned());
     lines.join("\n")
 }

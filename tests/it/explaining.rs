@@ -41,6 +41,7 @@ async fn a_reply_is_explained_by_what_its_prompt_held() {
     assert_eq!(explained["summary"], false);
     assert_eq!(explained["model"], "local-model");
     assert_eq!(explained["parameters"]["max_tokens"], 2000);
+    assert_eq!(explained["parameters"]["temperature"], json!(0.7));
     assert!(explained["prompt"]["id"].is_string() && explained["prompt"]["hash"].is_string());
     let recalled = &messages[3]["reply"]["recalled"][0];
     let [one] = explained["memories"].as_array().unwrap().as_slice() else {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use companion_adapters::config::{self, Config};
 use companion_adapters::core::Core;
-use companion_adapters::{metrics, shutdown, telemetry};
+use companion_adapters::{errors, metrics, shutdown, telemetry};
 use tokio_util::sync::CancellationToken;
 
 /// Most of what a process does for an event is to take and give back small pieces of memory.
@@ -23,7 +23,7 @@ async fn started() -> ExitCode {
     match run().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("companion-worker: {error:#}");
+            eprintln!("companion-worker: {}", errors::in_one_line(&*error));
             ExitCode::FAILURE
         }
     }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use companion_adapters::core::Core;
+use companion_adapters::errors;
 use companion_adapters::log::subscription::{
     Checkpoint, Page, has_more, move_checkpoint, read_page, take_checkpoint,
 };
@@ -65,7 +66,8 @@ pub(crate) async fn run<S: Subscriber>(core: Core, mut subscriber: S, shutdown: 
                 backoff = (backoff * 2).min(MAX_BACKOFF);
                 tracing::error!(
                     subscription = S::NAME,
-                    "the subscription failed and is tried again: {error:#}"
+                    "the subscription failed and is tried again: {}",
+                    errors::in_one_line(&*error)
                 );
             }
         }

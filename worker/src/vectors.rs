@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use companion_adapters::core::Core;
+use companion_adapters::errors;
 use companion_adapters::vectors::filling;
 use companion_adapters::vectors::models::{self, ModelState};
 use tokio_util::sync::CancellationToken;
@@ -23,7 +24,8 @@ pub(crate) async fn run(core: Core, shutdown: CancellationToken) {
             .await
             .unwrap_or_else(|error| {
                 tracing::warn!(
-                    "vectors that other processes' models lack could not be made: {error:#}"
+                    "vectors that other processes' models lack could not be made: {}",
+                    errors::in_one_line(&*error)
                 );
                 0
             });

@@ -1,5 +1,7 @@
 //! Whether the service works, for people and for orchestrators.
 
+use std::time::Duration;
+
 use companion_adapters::progress::{self, Lag};
 use companion_adapters::redis_link::RedisLink;
 use poem::web::Data;
@@ -63,6 +65,9 @@ enum AliveResponse {
     No(Json<Alive>),
 }
 
+/// A database that takes longer is as good as gone to whoever probes.
+const DATABASE_WITHIN: Duration = Duration::from_secs(3);
+
 pub(crate) struct HealthApi;
 
 #[OpenApi]
@@ -71,7 +76,7 @@ impl HealthApi {
     #[oai(path = "/health", method = "get")]
     async fn health(&self, app: Data<&App>) -> HealthResponse {
         let (lag, llm, redis) = tokio::join!(
-            progress::lag(&app.core.pool),
+            in_time(progress::lag(&app.core.pool)),
             app.llm_answers(),
             ping(app.core.redis.as_ref()),
         );
@@ -123,7 +128,7 @@ impl HealthApi {
                 status: "stopping".to_owned(),
             }));
         }
-        match sqlx::query("SELECT 1").execute(&app.core.pool).await {
+        match in_time(sqlx::query("SELECT 1").execute(&app.core.pool)).await {
             Ok(_) => AliveResponse::Yes(Json(Alive {
                 status: "ok".to_owned(),
             })),
@@ -132,6 +137,12 @@ impl HealthApi {
             })),
         }
     }
+}
+
+/// What the database answers, as long as whoever asks still waits for it.
+async fn in_time<T>(asked: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+    let answered = tokio::time::timeout(DATABASE_WITHIN, asked).await;
+    answered.unwrap_or(Err(sqlx::Error::PoolTimedOut))
 }
 
 /// Whether Redis answers; `None` when none is configured.

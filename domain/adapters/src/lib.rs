@@ -11,6 +11,7 @@ pub mod database;
 pub mod dead_jobs;
 pub mod embedder;
 pub mod erasure;
+pub mod errors;
 pub mod extractor;
 pub mod llm;
 pub mod log;

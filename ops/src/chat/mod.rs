@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 
 use anyhow::{Result, anyhow};
 use companion_adapters::config::Config;
+use companion_adapters::errors;
 use futures_util::{StreamExt, pin_mut};
 use uuid::Uuid;
 
@@ -84,7 +85,7 @@ pub(crate) async fn run(options: Options) -> Result<()> {
                 // A script wants to know at once.
                 return last;
             }
-            note(chat.style.red(&format!("{error:#}")));
+            note(chat.style.red(&errors::in_one_line(&**error)));
         }
     }
     Ok(())

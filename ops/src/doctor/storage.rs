@@ -3,7 +3,7 @@
 use companion_adapters::config::{Config, Secret};
 use companion_adapters::redis_link::RedisLink;
 use companion_adapters::vault::Vault;
-use companion_adapters::{database, parts};
+use companion_adapters::{database, errors, parts};
 use sqlx::PgPool;
 
 use super::Finding;
@@ -42,7 +42,7 @@ async fn postgres(config: &Config) -> Vec<Finding> {
     }
     let (url, guard) = match embedded::url_for(config, "doctor").await {
         Ok(found) => found,
-        Err(error) => return vec![Finding::problem(POSTGRES, format!("{error:#}"))],
+        Err(error) => return vec![Finding::problem(POSTGRES, errors::in_one_line(&*error))],
     };
     let findings = connected(config, &url).await;
     if let Some(guard) = guard {

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::Reextraction;
 use super::comparing::Counts;
 use crate::operator::{Interrupted, Manner, Operator, Progress};
-use crate::output::line;
+use crate::output::{line, note};
 use crate::printable::printable;
 
 /// How many of each kind are shown in words.
@@ -236,6 +236,9 @@ pub(super) async fn list(operator: &Operator, manner: Manner) -> Result<()> {
     if manner.report.json {
         line(serde_json::to_string(&listed)?);
         return Ok(());
+    }
+    if listed.is_empty() {
+        note("There is no run yet.");
     }
     for run in listed {
         line(format_args!(

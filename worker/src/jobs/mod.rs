@@ -18,7 +18,7 @@ use apalis_postgres::PostgresStorage;
 use companion_adapters::core::Core;
 use companion_adapters::llm::Llm;
 use companion_adapters::queue::{self, EmbedJob, ExtractJob, MAX_ATTEMPTS, SummariseJob};
-use companion_adapters::{messages, telemetry};
+use companion_adapters::{errors, messages, telemetry};
 use companion_domain::ids::UserId;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt, StreamExt};
@@ -290,14 +290,15 @@ async fn perform<J: Job>(
             queue::hand_back(&context.core.derived, &id.to_string(), later.seconds()).await?;
             return Err(format!("the job waits: {later}").into());
         }
+        let error = errors::in_one_line(&*error);
         tracing::warn!(
             queue = J::QUEUE,
             attempt = attempts,
-            "a job failed: {error:#}"
+            "a job failed: {error}"
         );
         let pause = FIRST_RETRY_SECONDS * f64::from(attempts.clamp(1, MAX_ATTEMPTS) - 1).exp2();
         queue::put_off(&context.core.derived, &id.to_string(), pause).await?;
-        Err(BoxDynError::from(format!("{error:#}")))
+        Err(BoxDynError::from(error))
     }
     .instrument(span)
     .await

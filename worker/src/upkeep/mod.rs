@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use companion_adapters::core::Core;
 use companion_adapters::log::event_store::{AppendError, Expected};
-use companion_adapters::{memories, upkeep};
+use companion_adapters::{errors, memories, upkeep};
 use companion_domain::events::{Event, Metadata};
 use companion_domain::ids::{StreamId, UserId};
 use tokio_util::sync::CancellationToken;
@@ -63,7 +63,10 @@ pub(crate) async fn run(core: Core, shutdown: CancellationToken) {
                 merged = done.merged,
                 "memories were looked over"
             ),
-            Err(error) => tracing::warn!("memories could not be looked over: {error:#}"),
+            Err(error) => tracing::warn!(
+                "memories could not be looked over: {}",
+                errors::in_one_line(&*error)
+            ),
         }
     }
 }

@@ -134,7 +134,7 @@ settings! {
         LONG_TERM_MEMORY_TOP_K(Is("5"), "a whole number from 0 to 100", "10",
             "How many memories a prompt may hold; 0 recalls none.");
         MEMORY_SIMILARITY_THRESHOLD(Is("0.15"), "a number from 0 to 1", "0.3",
-            "The least score of a recalled memory: similarity of meaning and of words together.");
+            "The least score of a recalled memory: similarity of meaning and of words together. Places in a prompt that are left go to the most important others.");
         RECALL_CACHE_MB(Is("512"), "a number of megabytes from 1 to 1048576", "2048",
             "How much memory a process may use for the search indexes of its users. A user with 100,000 messages needs about 70.");
         MEMORY_HALF_LIFE_DAYS_FACT(Is("365"), "a number of days above 0", "730",

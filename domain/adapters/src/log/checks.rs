@@ -131,7 +131,9 @@ async fn checkpoint(
         Some((xid, position, false)) => format!(
             "{subscription} is at transaction {xid}, position {position}, where there is no event"
         ),
-        None => format!("{subscription} has none: no worker has run yet"),
+        None => format!(
+            "{subscription} has none: no worker has run yet; start one, and it takes in what the log holds"
+        ),
     };
     Ok(Some(Problem {
         check: "checkpoint",
