@@ -24,7 +24,7 @@ pub(crate) async fn run(core: Core, shutdown: CancellationToken) {
             .await
             .unwrap_or_else(|error| {
                 tracing::warn!(
-                    "vectors that other processes' models lack could not be made: {}",
+                    "it could not be looked whether vectors are missing: {}",
                     errors::in_one_line(&*error)
                 );
                 0

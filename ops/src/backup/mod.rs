@@ -154,11 +154,19 @@ fn report(
         "users": users,
         "dry_run": dry_run,
     });
+    let added = format!("{new} new events were added:");
     options.manner.print(&result, || match users {
-        None => format!("{new} events would be added to the {had} that are there. Nothing was written."),
+        None => {
+            format!("{new} events would be added to the {had} that are there. Nothing was written.")
+        }
         Some(users) => format!(
-            "{new} new events, {had} in all, are in {}, and the keys of {users} users in {}. Keep these apart from \
+            "{} {had} events are in {}, and the keys of {users} users in {}. Keep these apart from \
              the log, and the master key apart from both.",
+            if options.only_keys {
+                "The log was left as it was:"
+            } else {
+                &added
+            },
             options.dir.display(),
             keys_dir.display()
         ),
