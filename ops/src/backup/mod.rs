@@ -154,19 +154,17 @@ fn report(
         "users": users,
         "dry_run": dry_run,
     });
-    let added = format!("{new} new events were added:");
+    let log = match options.only_keys {
+        true => "The log was left as it was:".to_owned(),
+        false => format!("{new} new events were added:"),
+    };
     options.manner.print(&result, || match users {
         None => {
             format!("{new} events would be added to the {had} that are there. Nothing was written.")
         }
         Some(users) => format!(
-            "{} {had} events are in {}, and the keys of {users} users in {}. Keep these apart from \
+            "{log} {had} events are in {}, and the keys of {users} users in {}. Keep these apart from \
              the log, and the master key apart from both.",
-            if options.only_keys {
-                "The log was left as it was:"
-            } else {
-                &added
-            },
             options.dir.display(),
             keys_dir.display()
         ),
