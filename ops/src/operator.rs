@@ -209,11 +209,9 @@ impl Operator {
     /// # Errors
     /// When there is nobody of that name: a mistyped one must not pass for a user of whom all is well.
     pub(crate) async fn known(&self, external: &ExternalUserId) -> Result<UserId> {
-        let user = UserId::of(external);
-        match self.store.life(user).await {
-            Ok(_) => Ok(user),
-            Err(AppendError::NoUser) => bail!(nobody(external)),
-            Err(error) => Err(error.into()),
+        match self.is_known(external).await? {
+            true => Ok(UserId::of(external)),
+            false => bail!(nobody(external)),
         }
     }
 
@@ -222,15 +220,18 @@ impl Operator {
     /// # Errors
     /// When it can't be found out.
     pub(crate) async fn tell_of_nobody(&self, external: Option<&ExternalUserId>) -> Result<()> {
-        let Some(external) = external else {
-            return Ok(());
-        };
+        if let Some(external) = external
+            && !self.is_known(external).await?
+        {
+            note(nobody(external));
+        }
+        Ok(())
+    }
+
+    async fn is_known(&self, external: &ExternalUserId) -> Result<bool> {
         match self.store.life(UserId::of(external)).await {
-            Ok(_) => Ok(()),
-            Err(AppendError::NoUser) => {
-                note(nobody(external));
-                Ok(())
-            }
+            Ok(_) => Ok(true),
+            Err(AppendError::NoUser) => Ok(false),
             Err(error) => Err(error.into()),
         }
     }

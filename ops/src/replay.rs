@@ -127,8 +127,8 @@ async fn rebuild(operator: &Operator, options: &Options) -> Result<Outcome> {
             });
         }
         build(replay, |replay| switch(replay, &wanted, options.manner)).await
-    };
-    let built = built.await;
+    }
+    .await;
     if !goes_on {
         replay::drop_copy(&operator.pool, schema).await?;
     }

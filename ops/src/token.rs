@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use companion_adapters::config::Config;
-use companion_adapters::tokens::Tokens;
+use companion_adapters::tokens::{self, Tokens};
 use companion_domain::ids::ExternalUserId;
 
 use crate::output::{line, note};
@@ -33,7 +33,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         None => config.jwt.expiration,
     };
     let home = &config.companion_home;
-    let makes_key = config.jwt.secret.is_none() && !home.join("jwt.key").exists();
+    let makes_key = config.jwt.secret.is_none() && !home.join(tokens::SECRET_FILE).exists();
     let issued = Tokens::new(&config)?.issue(&user, lifetime, options.scope.as_deref())?;
     line(issued.token.expose());
     if makes_key {

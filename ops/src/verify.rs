@@ -61,8 +61,7 @@ async fn perform(operator: &Operator, options: &Options) -> Result<bool> {
     replay::drop_copy(pool, copies::CHECK).await?;
     let all = &projections::ALL;
     let keep = |_| async { Ok(Vec::new()) };
-    let built = async { build(begin(operator, copies::CHECK, only, all).await?, keep).await };
-    let built = built.await;
+    let built = async { build(begin(operator, copies::CHECK, only, all).await?, keep).await }.await;
     // Dropped also when it was stopped: a check is of the moment.
     replay::drop_copy(pool, copies::CHECK).await?;
     drop(lock);
@@ -101,7 +100,7 @@ fn text(outcome: &Outcome) -> String {
     }
     let differ = outcome.tables.iter().any(|table| table.differences > 0);
     if outcome.tables.is_empty() {
-        lines.push("  no read models are in use that could be compared".to_owned());
+        lines.push("  no read models were compared".to_owned());
     }
     let told = match (outcome.well, differ) {
         (true, _) => "All is well.",

@@ -596,7 +596,7 @@ async fn the_next_prompt_holds_what_was_said_before() {
         (&sent["model"], &sent["max_tokens"]),
         (&json!("local-model"), &json!(2000))
     );
-    assert!((sent["temperature"].as_f64().unwrap() - 0.7).abs() < 1e-6);
+    assert_eq!(sent["temperature"], json!(0.7));
 }
 
 #[tokio::test]

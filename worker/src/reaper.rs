@@ -33,12 +33,12 @@ pub(crate) async fn run(core: Core, shutdown: CancellationToken) {
         if wait_until.elapsed() > Duration::ZERO
             && let Err(error) = reap(&core).await
         {
-            tracing::warn!("it could not be looked whether replies have crashed: {error}");
+            tracing::warn!("crashed replies could not be looked for or ended: {error}");
             // While the database is away nobody can say that it lives.
             wait_until = Instant::now() + PROCESS_TTL;
         }
         if let Err(error) = erase(&core).await {
-            tracing::warn!("it could not be looked whether an erasure is to be finished: {error}");
+            tracing::warn!("erasures under way could not be looked for or finished: {error}");
         }
         if round.is_multiple_of(SWEEP_EVERY)
             && let Err(error) = sweep(&core).await

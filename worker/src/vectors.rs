@@ -24,7 +24,7 @@ pub(crate) async fn run(core: Core, shutdown: CancellationToken) {
             .await
             .unwrap_or_else(|error| {
                 tracing::warn!(
-                    "it could not be looked whether vectors are missing: {}",
+                    "missing vectors could not be looked for or made: {}",
                     errors::in_one_line(&*error)
                 );
                 0

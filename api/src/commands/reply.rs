@@ -187,7 +187,7 @@ impl Task {
             summary: Some(prompt.summary),
             model: Some(config.llm.model.clone()),
             parameters: Some(
-                json!({ "temperature": as_configured(config.llm_temperature), "max_tokens": config.llm_max_tokens }),
+                json!({ "temperature": config.llm_temperature, "max_tokens": config.llm_max_tokens }),
             ),
             embedding_model: Some(config.embedding_model.clone()),
             ..self.metadata()
@@ -398,9 +398,4 @@ fn recalled_memory(found: &Found) -> Option<RecalledMemory> {
         score: found.score,
         similarity: found.similarity,
     })
-}
-
-/// A number as it was configured: taken for an `f64`, 0.7 would be 0.699999988.
-fn as_configured(number: f32) -> Value {
-    serde_json::from_str(&number.to_string()).unwrap_or(Value::Null)
 }

@@ -75,7 +75,7 @@ pub enum Piece {
 #[derive(Debug, Clone)]
 pub struct Sampling {
     /// 0..=2.
-    pub temperature: f32,
+    pub temperature: f64,
     /// The most tokens of the answer.
     pub max_tokens: u32,
 }

@@ -16,7 +16,7 @@ use crate::log::event_store::{AppendError, Expected, Life, ReadError};
 use crate::messages;
 
 /// How cautious the LLM is to be: a summary is no place for ideas.
-const TEMPERATURE: f32 = 0.2;
+const TEMPERATURE: f64 = 0.2;
 
 /// Why there is no summary.
 #[derive(Debug, thiserror::Error)]

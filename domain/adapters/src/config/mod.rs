@@ -96,7 +96,7 @@ pub struct Config {
     /// As browsers send them, or `*`.
     pub cors_origins: Vec<String>,
     pub llm: LlmEndpoint,
-    pub llm_temperature: f32,
+    pub llm_temperature: f64,
     pub llm_max_tokens: u32,
     pub llm_timeout: Duration,
     pub llm_context_tokens: u32,

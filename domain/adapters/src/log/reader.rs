@@ -2,8 +2,8 @@
 //!
 //! Subscriptions ask for a page when they want one. Who goes through the whole log would ask a hundred
 //! thousand times; and a page of large events would be sent in full only to be cut. One COPY of all of it
-//! would have PostgreSQL keep every former version of every row, in the whole database, for as long as it
-//! lasts: the rows that a replay changes again and again would be looked for among ever more dead ones.
+//! would keep PostgreSQL from clearing up former versions of rows, in the whole database, for as long as it
+//! lasts.
 
 use std::sync::Arc;
 

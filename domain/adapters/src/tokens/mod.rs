@@ -23,6 +23,8 @@ use crate::vault;
 
 /// The longest token that is looked at, in bytes.
 pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
+/// The file of the secret that is made in development, in `COMPANION_HOME`.
+pub const SECRET_FILE: &str = "jwt.key";
 /// The secret that is made in development, and the least that is taken from its file, in bytes.
 const SECRET_BYTES: usize = 32;
 
@@ -248,19 +250,18 @@ fn secret(config: &Config) -> Result<Secret, String> {
     let home = &config.companion_home;
     let mut bytes = Zeroizing::new([0u8; SECRET_BYTES]);
     vault::random(bytes.as_mut_slice()).map_err(|error| error.to_string())?;
-    let secret = vault::kept_secret(home, "jwt.key", || BASE64.encode(bytes.as_slice())).map_err(
-        |error| {
+    let secret = vault::kept_secret(home, SECRET_FILE, || BASE64.encode(bytes.as_slice()))
+        .map_err(|error| {
             format!(
                 "{} can't be used to keep the secret that signs tokens: {error}; make it writable, \
                  set COMPANION_HOME to another folder, or set JWT_SECRET_KEY",
                 home.display()
             )
-        },
-    )?;
+        })?;
     if secret.expose().len() < SECRET_BYTES {
         return Err(format!(
             "{} holds no secret of {SECRET_BYTES} bytes; remove it and another is made, or set JWT_SECRET_KEY",
-            home.join("jwt.key").display()
+            home.join(SECRET_FILE).display()
         ));
     }
     Ok(secret)
