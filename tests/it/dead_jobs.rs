@@ -172,3 +172,38 @@ async fn a_job_that_has_to_wait_keeps_the_tries_that_failed() {
             .unwrap();
     assert_eq!(job, ("Pending".to_owned(), 7, true));
 }
+
+#[tokio::test]
+async fn what_a_worker_has_taken_and_not_begun_is_there_for_others_as_soon_as_it_stops() {
+    let app = App::start().await;
+    let pool = app.core.pool.clone();
+    let worker: String = eventually(|| async {
+        sqlx::query_scalar("SELECT id FROM apalis.workers WHERE worker_type = $1")
+            .bind(queue::EMBED)
+            .fetch_one(&pool)
+            .await
+            .map_err(|error| error.to_string())
+    })
+    .await;
+    let job = NewJob {
+        queue: queue::EMBED,
+        payload: b"{}".to_vec(),
+        key: "taken".to_owned(),
+        run_at: chrono::Utc::now() + chrono::TimeDelta::hours(1),
+    };
+    queue::insert(&mut pool.acquire().await.unwrap(), &[job])
+        .await
+        .unwrap();
+    sqlx::query("UPDATE apalis.jobs SET status = 'Queued', lock_at = now(), lock_by = $1")
+        .bind(worker)
+        .execute(&pool)
+        .await
+        .unwrap();
+    app.stop().await;
+    let left: (String, i32, Option<String>) =
+        sqlx::query_as("SELECT status, attempts, lock_by FROM apalis.jobs")
+            .fetch_one(&pool)
+            .await
+            .unwrap();
+    assert_eq!(left, ("Pending".to_owned(), 0, None));
+}

@@ -12,12 +12,15 @@ use companion_adapters::log::event_store::{
 use companion_adapters::log::subscription::{
     Checkpoint, move_checkpoint, read_page, take_checkpoint,
 };
+use companion_adapters::progress::heartbeat;
+use companion_adapters::transaction;
 use companion_adapters::vault::{Binding, Vault};
 use companion_domain::events::{ConversationStarted, Event, Metadata, Recorded};
 use companion_domain::ids::{ConversationId, EventId, ExternalUserId, StreamId, UserId};
 use companion_tests::app::{App, MASTER_KEY, Variables, embedder};
 use companion_tests::database;
 use companion_tests::eventually::{eventually, within};
+use futures_util::FutureExt;
 use futures_util::future::join_all;
 use proptest::prelude::*;
 use proptest::test_runner::{Config as Runs, TestRunner};
@@ -285,6 +288,29 @@ async fn an_append_that_is_rolled_back_leaves_nothing_and_holds_nobody_back() {
         .await
         .unwrap();
     assert_eq!(within("the event", read(&log, 100, 1)).await.len(), 1);
+}
+
+#[tokio::test]
+async fn who_is_cut_off_while_a_transaction_begins_takes_nothing_along_that_is_written_after() {
+    let url = database::fresh().await;
+    let pool = connect(&url, 1, true).await.unwrap();
+    heartbeat(&pool, Uuid::now_v7()).await.unwrap();
+    eventually(|| async {
+        let resting = pool.num_idle() == 1;
+        resting.then_some(()).ok_or("it is in use".to_owned())
+    })
+    .await;
+    let slow = "BEGIN; SELECT pg_sleep(0.1)";
+    let begun = transaction::begin_with(&pool, slow).now_or_never();
+    assert!(begun.is_none(), "it waits for the database");
+
+    heartbeat(&pool, Uuid::now_v7()).await.unwrap();
+    let others = connect(&url, 1, true).await.unwrap();
+    let written: i64 = sqlx::query_scalar("SELECT count(*) FROM processes")
+        .fetch_one(&others)
+        .await
+        .unwrap();
+    assert_eq!(written, 2, "it is there for others too");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

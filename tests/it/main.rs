@@ -4,6 +4,10 @@
     clippy::expect_used,
     reason = "a test says what went wrong by panicking"
 )]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "no test goes on where it was cut off"
+)]
 
 mod api_keys;
 mod backups;

@@ -5,6 +5,10 @@
     clippy::print_stdout,
     reason = "a test says what went wrong by panicking, and a bench by printing"
 )]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "no test goes on where it was cut off"
+)]
 
 pub mod app;
 pub mod database;

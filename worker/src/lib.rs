@@ -20,6 +20,7 @@ use anyhow::Context;
 use companion_adapters::cancellation::{self, Asked};
 use companion_adapters::core::Core;
 use companion_adapters::llm::Llm;
+use companion_adapters::queue;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -67,6 +68,7 @@ async fn hear(core: Core) {
 pub async fn run(core: Core, shutdown: CancellationToken) -> anyhow::Result<()> {
     let llm = Llm::new(&core.config.extraction, core.config.llm_timeout)?
         .at_once(core.config.extraction_concurrency);
+    let connections = queue::pool(&core.derived);
     let bell = Bell::default();
     let mut tasks = JoinSet::new();
     tasks.spawn(projections::run(core.clone(), shutdown.clone()));
@@ -74,7 +76,7 @@ pub async fn run(core: Core, shutdown: CancellationToken) -> anyhow::Result<()> 
     tasks.spawn(reaper::run(core.clone(), shutdown.clone()));
     tasks.spawn(upkeep::run(core.clone(), shutdown.clone()));
     tasks.spawn(vectors::run(core.clone(), shutdown.clone()));
-    for queue in jobs::queues(core, llm, &bell, &shutdown) {
+    for queue in jobs::queues(core, llm, connections.clone(), &bell, &shutdown) {
         tasks.spawn(queue);
     }
     tokio::select! {
@@ -86,7 +88,10 @@ pub async fn run(core: Core, shutdown: CancellationToken) -> anyhow::Result<()> 
             anyhow::bail!("a part of the background work ended by itself");
         }
     }
-    let finish = async { while tasks.join_next().await.is_some() {} };
+    let finish = async {
+        while tasks.join_next().await.is_some() {}
+        connections.close().await;
+    };
     if tokio::time::timeout(STOP_WITHIN, finish).await.is_err() {
         tracing::warn!("some jobs did not finish in time; they are run again later");
     }

@@ -16,6 +16,7 @@ use sqlx::{PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
 use crate::log::subscription::{Checkpoint, READ_MODELS, RELAY};
+use crate::transaction;
 use crate::vault::masters::CheckValue;
 use crate::vault::{KeyRow, Vault, VaultError, rotation};
 
@@ -81,9 +82,9 @@ impl Snapshot {
     /// # Errors
     /// When the database fails.
     pub async fn take(pool: &PgPool) -> Result<Self, sqlx::Error> {
-        let mut transaction = pool
-            .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            .await?;
+        let mut transaction =
+            transaction::begin_with(pool, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                .await?;
         // A slow disk between two queries is no reason to begin again.
         sqlx::query("SET LOCAL idle_in_transaction_session_timeout = 0")
             .execute(&mut *transaction)
@@ -214,7 +215,7 @@ impl Restore {
     /// # Errors
     /// When the database fails.
     pub async fn begin(pool: &PgPool) -> Result<Option<Self>, sqlx::Error> {
-        let mut transaction = pool.begin().await?;
+        let mut transaction = transaction::begin(pool).await?;
         sqlx::query("SET LOCAL idle_in_transaction_session_timeout = 0")
             .execute(&mut *transaction)
             .await?;

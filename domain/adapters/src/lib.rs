@@ -34,6 +34,7 @@ pub mod shutdown;
 pub mod summaries;
 pub mod telemetry;
 pub mod tokens;
+pub mod transaction;
 pub mod upkeep;
 pub mod vault;
 pub mod vectors;

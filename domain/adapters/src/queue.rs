@@ -7,7 +7,7 @@ use apalis_postgres::Config as QueueConfig;
 use chrono::{DateTime, Utc};
 use companion_domain::ids::{ConversationId, UserId};
 use serde::{Deserialize, Serialize};
-use sqlx::{PgConnection, PgExecutor};
+use sqlx::{PgConnection, PgExecutor, PgPool};
 use uuid::Uuid;
 
 /// How often a job is tried before it is left to the operator.
@@ -143,6 +143,21 @@ pub async fn hand_back(
     Ok(())
 }
 
+/// Hands back all that a worker has taken, see [`hand_back`]: it works no more.
+///
+/// # Errors
+/// When the database fails.
+pub async fn hand_all_back(executor: impl PgExecutor<'_>, worker: &str) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE apalis.jobs SET status = 'Pending', lock_by = NULL, lock_at = NULL
+         WHERE status IN ('Queued', 'Running') AND lock_by = $1",
+    )
+    .bind(worker)
+    .execute(executor)
+    .await?;
+    Ok(())
+}
+
 /// How many jobs wait.
 ///
 /// # Errors
@@ -185,6 +200,17 @@ pub fn config(queue: &str) -> QueueConfig {
         .missed_heartbeats(4)
         .lock_tasks(false)
         .persist_results(true)
+}
+
+/// The connections that apalis works with, apart from all others. It gives up what it fetches when a worker
+/// stops, and so may leave a transaction open as told in [`crate::transaction::begin`]; nothing is in it, and
+/// nobody gets in but apalis, all of whose statements are in transactions that it ends.
+pub fn pool(of: &PgPool) -> PgPool {
+    let (options, connect) = (of.options().clone(), of.connect_options());
+    options
+        // Each queue's worker does one thing after the other.
+        .max_connections(ALL.len() as u32 + 1)
+        .connect_lazy_with((*connect).clone())
 }
 
 /// A ULID: apalis reads job ids back as such. Of 128 bits the first 48 are the time, as in a UUIDv7.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::{Connection, FromRow, PgConnection, PgExecutor, PgPool, QueryBuilder};
 use uuid::Uuid;
 
+use crate::transaction;
 use crate::vault::{Binding, DataKey, VaultError};
 
 /// Portions that are noted at once.
@@ -254,7 +255,7 @@ pub async fn plan(
     user: UserId,
     portions: &[Portion],
 ) -> Result<(), sqlx::Error> {
-    let mut transaction = pool.begin().await?;
+    let mut transaction = transaction::begin(pool).await?;
     let added = sqlx::query(
         "INSERT INTO reextraction_users (run, user_id)
          SELECT $1, user_id FROM user_keys WHERE user_id = $2 FOR KEY SHARE ON CONFLICT DO NOTHING",

@@ -7,7 +7,7 @@ mod summarise;
 use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,8 @@ use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt, StreamExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::{Semaphore, watch};
+use sqlx::PgPool;
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 use uuid::Uuid;
@@ -38,6 +39,8 @@ const FIRST_RETRY_SECONDS: f64 = 2.0;
 const RESTART_AFTER: Duration = Duration::from_secs(1);
 /// How long a running job may take to finish when the process stops.
 const FINISH_WITHIN: Duration = Duration::from_secs(2);
+/// How long a job waits for another one of its user to end before it lets those of others go first.
+const TURN_WITHIN: Duration = Duration::from_millis(100);
 /// How often it is looked whether a reply still runs.
 const REPLY_POLL: Duration = Duration::from_millis(100);
 /// Extractions at once, at the least: `EXTRACTION_CONCURRENCY` is for those that ask the LLM, and is
@@ -75,15 +78,29 @@ impl Later {
 /// Whose jobs run in this process: one at a time for each user, so that a user with much to be read
 /// holds no more than one place among those who wait.
 #[derive(Default)]
-pub(crate) struct Turns(Mutex<HashSet<UserId>>);
+pub(crate) struct Turns {
+    running: Mutex<HashSet<UserId>>,
+    ended: Notify,
+}
 
 impl Turns {
-    /// Takes the user's turn until the answer is dropped; nothing while another job has it.
-    pub(crate) fn take(&self, user: UserId) -> Option<Turn<'_>> {
-        let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Lazily: a turn that is made and dropped would be given back.
-        let is_free = running.insert(user);
-        is_free.then(|| Turn { turns: self, user })
+    /// Takes the user's turn until the answer is dropped; nothing when another job has it for longer
+    /// than a moment.
+    pub(crate) async fn take(&self, user: UserId) -> Option<Turn<'_>> {
+        let take = async {
+            loop {
+                let ended = self.ended.notified();
+                if self.running().insert(user) {
+                    return Turn { turns: self, user };
+                }
+                ended.await;
+            }
+        };
+        tokio::time::timeout(TURN_WITHIN, take).await.ok()
+    }
+
+    fn running(&self) -> MutexGuard<'_, HashSet<UserId>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -95,8 +112,8 @@ pub(crate) struct Turn<'a> {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        let mut running = self.turns.0.lock().unwrap_or_else(PoisonError::into_inner);
-        running.remove(&self.user);
+        self.turns.running().remove(&self.user);
+        self.turns.ended.notify_waiters();
     }
 }
 
@@ -143,6 +160,8 @@ pub(crate) struct Context {
     llm_slots: Semaphore,
     /// The users whose messages are being read.
     turns: Turns,
+    /// What apalis works with, see [`queue::pool`].
+    connections: PgPool,
     /// Names this process among the workers of a queue.
     process: Uuid,
     shutdown: CancellationToken,
@@ -175,6 +194,7 @@ type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub(crate) fn queues(
     core: Core,
     llm: Llm,
+    connections: PgPool,
     bell: &Bell,
     shutdown: &CancellationToken,
 ) -> Vec<Running> {
@@ -184,6 +204,7 @@ pub(crate) fn queues(
         llm,
         llm_slots: Semaphore::new(llm_slots),
         turns: Turns::default(),
+        connections,
         process: Uuid::now_v7(),
         shutdown: shutdown.clone(),
     });
@@ -234,13 +255,13 @@ async fn work<J: Job>(
 ) {
     for start in 0u64.. {
         let storage =
-            PostgresStorage::<J>::new(&context.core.derived).with_config(queue::config(J::QUEUE));
-        let worker =
-            WorkerBuilder::new(format!("{}/{}/{start}", J::QUEUE, context.process).as_str())
-                .backend(storage.poll_with_stream(bell.stream()))
-                .data(context.clone())
-                .concurrency(concurrency)
-                .build(perform::<J>);
+            PostgresStorage::<J>::new(&context.connections).with_config(queue::config(J::QUEUE));
+        let name = format!("{}/{}/{start}", J::QUEUE, context.process);
+        let worker = WorkerBuilder::new(name.as_str())
+            .backend(storage.poll_with_stream(bell.stream()))
+            .data(context.clone())
+            .concurrency(concurrency)
+            .build(perform::<J>);
         let stop = shutdown.clone();
         let ended = worker
             .run_until(async move {
@@ -249,6 +270,10 @@ async fn work<J: Job>(
             })
             .await;
         if shutdown.is_cancelled() {
+            // What it had taken and not begun would wait until the worker is missed.
+            if let Err(error) = queue::hand_all_back(&context.core.derived, &name).await {
+                tracing::warn!(queue = J::QUEUE, %error, "jobs are handed back late");
+            }
             return;
         }
         if let Err(error) = ended {

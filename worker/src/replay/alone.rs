@@ -3,6 +3,7 @@
 
 use anyhow::{Result, bail};
 use companion_adapters::read_models::copies;
+use companion_adapters::transaction;
 use sqlx::{Connection, PgConnection, PgExecutor, PgPool};
 
 /// How long a copy is kept that can be gone on with, or gone back to.
@@ -31,7 +32,7 @@ pub async fn alone(pool: &PgPool) -> Result<PgConnection> {
 /// # Errors
 /// When the database fails.
 pub async fn drop_copy(pool: &PgPool, schema: &str) -> Result<()> {
-    let mut transaction = pool.begin().await?;
+    let mut transaction = transaction::begin(pool).await?;
     copies::drop_copy(&mut transaction, schema).await?;
     Ok(transaction.commit().await?)
 }
@@ -45,7 +46,7 @@ pub async fn drop_old_copies(pool: &PgPool) -> Result<(), sqlx::Error> {
     if old_copies(pool).await?.is_empty() {
         return Ok(());
     }
-    let mut transaction = pool.begin().await?;
+    let mut transaction = transaction::begin(pool).await?;
     let nobody: bool = sqlx::query_scalar("SELECT pg_try_advisory_xact_lock($1)")
         .bind(ALONE)
         .fetch_one(&mut *transaction)

@@ -24,6 +24,7 @@ use companion_adapters::log::subscription::{
 };
 use companion_adapters::read_models::compare::Comparison;
 use companion_adapters::read_models::copies::{self, Copied};
+use companion_adapters::transaction;
 use companion_adapters::vault::Vault;
 use companion_domain::ids::UserId;
 use futures_util::future::join_all;
@@ -379,7 +380,7 @@ impl Replay {
         }
         // What came in meanwhile, before anybody waits.
         self.fill(tell).await?;
-        let mut holder = self.pool.clone().begin().await?;
+        let mut holder = transaction::begin(&self.pool).await?;
         let Some(at) = hold_live_checkpoint(&mut holder).await? else {
             return Ok(None);
         };
@@ -409,7 +410,7 @@ impl Replay {
             }
             // Before anybody waits.
             differing.extend(self.compare_late(tell).await?);
-            let mut transaction = pool.begin().await?;
+            let mut transaction = transaction::begin(&pool).await?;
             match self.try_switch(&mut transaction, wanted, tell).await {
                 Ok(at_last) => {
                     transaction.commit().await?;

@@ -5,6 +5,7 @@ use anyhow::Result;
 use companion_adapters::log::subscription::Checkpoint;
 use companion_adapters::read_models::compare::{self, Comparison, Whose};
 use companion_adapters::read_models::copies::{Copied, LIVE};
+use companion_adapters::transaction;
 use sqlx::{PgPool, Postgres, Transaction};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -28,7 +29,7 @@ impl Moment {
     /// When the database fails.
     pub(super) async fn take(pool: &PgPool, at: Checkpoint) -> Result<Self, sqlx::Error> {
         let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-        let mut snapshot = pool.begin_with(begin).await?;
+        let mut snapshot = transaction::begin_with(pool, begin).await?;
         // Whoever waits for the tables now, as a migration does, may wait for somebody who waits for this.
         sqlx::query("SET LOCAL lock_timeout = '1s'")
             .execute(&mut *snapshot)

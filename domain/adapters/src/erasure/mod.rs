@@ -18,6 +18,7 @@ use crate::buffer::Buffer;
 use crate::cancellation::{self, Asked};
 use crate::core::Core;
 use crate::reply_texts::ReplyTexts;
+use crate::transaction;
 use crate::vault::Vault;
 
 /// What an erasure works on. Cheap to clone.
@@ -56,7 +57,7 @@ impl Eraser {
     /// # Errors
     /// When the database fails; then nothing was erased.
     pub async fn begin(&self, user: UserId) -> Result<(), sqlx::Error> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = transaction::begin(&self.pool).await?;
         // Whoever switches read models keeps erasures from beginning, and meanwhile needs keys: it is waited
         // for before one is taken away.
         sqlx::query("LOCK TABLE erasures IN ROW EXCLUSIVE MODE")

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::Eraser;
 use crate::buffer::Buffer;
+use crate::transaction;
 
 /// The tables of `public` with a `user_id` that outlive a user: the log and what is known about
 /// erasures. Rows of every other table that names a user go with the user, in whatever schema it is:
@@ -184,7 +185,7 @@ impl Eraser {
         &self,
         user: UserId,
     ) -> Result<Option<Transaction<'static, Postgres>>, sqlx::Error> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = transaction::begin(&self.pool).await?;
         let under_way =
             sqlx::query("SELECT FROM erasures WHERE user_id = $1 AND swept_at IS NULL FOR UPDATE")
                 .bind(user.0)

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::log::event_store::{self, EventRow, select_events};
 use crate::log::subscription::{Checkpoint, READ_MODELS, RELAY};
+use crate::transaction;
 use crate::vault::{Vault, VaultError};
 
 /// How many problems of a kind are named.
@@ -31,7 +32,7 @@ pub struct Problem {
 /// # Errors
 /// When the database fails.
 pub async fn run(pool: &PgPool, user: Option<UserId>) -> Result<Vec<Problem>, sqlx::Error> {
-    let mut transaction = pool.begin().await?;
+    let mut transaction = transaction::begin(pool).await?;
     // What is appended meanwhile is seen by all of them or by none.
     sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         .execute(&mut *transaction)

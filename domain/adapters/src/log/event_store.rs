@@ -12,6 +12,7 @@ use sqlx::{PgConnection, PgPool};
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use crate::transaction;
 use crate::vault::{Binding, DataKey, Vault, VaultError};
 use crate::{erasure, metrics, telemetry};
 
@@ -190,7 +191,7 @@ impl EventStore {
             Err(error) => return Err(error.into()),
         }
         let stream = StreamId::user(user);
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = transaction::begin(&self.pool).await?;
         lock(&mut transaction, &stream).await?;
         // Nobody else hears of the key before it is there.
         if let Some(key) = self.vault.create(&mut transaction, user, erased_at).await? {
@@ -285,7 +286,7 @@ impl EventStore {
         };
         // Always in the same order, so that two of these never wait for each other.
         appends.sort_by(|a, b| a.stream.as_str().cmp(b.stream.as_str()));
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = transaction::begin(&self.pool).await?;
         for append in &appends {
             lock(&mut transaction, &append.stream).await?;
         }

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::log::event_store::{AppendError, EventStore, Life};
 use crate::metrics;
+use crate::transaction;
 use crate::vault::Binding;
 
 /// An event that was recorded elsewhere.
@@ -68,7 +69,7 @@ pub(super) async fn append(
         columns.times.push(recorded_at);
     }
     let work = async {
-        let mut transaction = store.pool().begin().await?;
+        let mut transaction = transaction::begin(store.pool()).await?;
         let outcome: String = sqlx::query_scalar(
             "SELECT import_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
         )

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use crate::embedder::{EmbedError, Embedder, Vector, content_hash};
 use crate::log::event_store::Life;
 use crate::log::subscription::{READ_MODELS, RELAY};
+use crate::transaction;
 
 /// Which of these hashes have a vector already.
 ///
@@ -159,7 +160,7 @@ pub async fn sweep(pool: &PgPool) -> Result<(), sqlx::Error> {
     if !waiting {
         return Ok(());
     }
-    let mut transaction = pool.begin().await?;
+    let mut transaction = transaction::begin(pool).await?;
     // Neither subscription moves while this looks and deletes.
     let behind: Vec<(String, i64)> = sqlx::query_as(
         "SELECT xid::text, position FROM checkpoints WHERE subscription IN ($1, $2) ORDER BY subscription FOR UPDATE",

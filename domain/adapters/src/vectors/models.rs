@@ -13,6 +13,7 @@ use sqlx::{AssertSqlSafe, FromRow, PgConnection, PgExecutor, PgPool};
 use crate::config::Config;
 use crate::log::subscription::{Checkpoint, READ_MODELS, RELAY};
 use crate::queue::EMBED;
+use crate::transaction;
 
 /// The least cosine of what one model makes of one sentence on different machines. Quantized files of a
 /// model, and those of another one, are below it.
@@ -222,7 +223,7 @@ pub async fn register(
     model: &str,
     dimension: usize,
 ) -> Result<EmbeddingModel, sqlx::Error> {
-    let mut transaction = pool.begin().await?;
+    let mut transaction = transaction::begin(pool).await?;
     let home = home(model, dimension);
     let added = sqlx::query(
         "INSERT INTO public.embedding_model (model, dimension, state, home) VALUES ($1, $2, 'filling', $3)
@@ -265,7 +266,7 @@ pub async fn register(
 /// When the database fails; `RowNotFound` when the model's vectors were thrown away meanwhile. Then nothing
 /// was changed.
 pub async fn switch(pool: &PgPool, to: &EmbeddingModel) -> Result<(), sqlx::Error> {
-    let mut transaction = pool.begin().await?;
+    let mut transaction = transaction::begin(pool).await?;
     sqlx::query(
         "UPDATE public.embedding_model m SET xid = c.xid, position = c.position
          FROM (SELECT xid, position, count(*) OVER () AS subscriptions FROM public.checkpoints
@@ -302,7 +303,7 @@ pub async fn switch(pool: &PgPool, to: &EmbeddingModel) -> Result<(), sqlx::Erro
 /// # Errors
 /// When the database fails.
 pub async fn forget(pool: &PgPool, model: &EmbeddingModel) -> Result<bool, sqlx::Error> {
-    let mut transaction = pool.begin().await?;
+    let mut transaction = transaction::begin(pool).await?;
     let gone = sqlx::query(
         "DELETE FROM public.embedding_model WHERE model = $1 AND dimension = $2 AND state <> 'live'",
     )

@@ -36,7 +36,7 @@ impl Job for ExtractJob {
 
     async fn perform(&self, context: &Context, attempt: usize) -> anyhow::Result<()> {
         // One job of a user at a time: two would only wait for each other, and for others to wait.
-        let Some(_turn) = context.turns.take(self.user) else {
+        let Some(_turn) = context.turns.take(self.user).await else {
             return Err(Later::Busy.into());
         };
         let life = match context.core.store.life(self.user).await {
