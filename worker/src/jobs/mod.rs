@@ -271,8 +271,15 @@ async fn work<J: Job>(
             .await;
         if shutdown.is_cancelled() {
             // What it had taken and not begun would wait until the worker is missed.
-            if let Err(error) = queue::hand_all_back(&context.core.derived, &name).await {
-                tracing::warn!(queue = J::QUEUE, %error, "jobs are handed back late");
+            let hand_back = queue::hand_all_back(&context.core.derived, &name);
+            if !matches!(
+                tokio::time::timeout(FINISH_WITHIN, hand_back).await,
+                Ok(Ok(()))
+            ) {
+                tracing::warn!(
+                    queue = J::QUEUE,
+                    "the database does not answer; jobs that this worker had taken are taken up later"
+                );
             }
             return;
         }
