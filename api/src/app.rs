@@ -52,14 +52,19 @@ impl App {
 
     /// Whether the LLM answered when it was last asked, a few seconds ago at most.
     pub(crate) async fn llm_answers(&self) -> bool {
-        let mut last = self.llm_check.lock().await;
-        match *last {
-            Some((at, answers)) if at.elapsed() < LLM_CHECK => answers,
-            _ => {
-                let answers = self.llm.ping().await;
-                *last = Some((Instant::now(), answers));
-                answers
+        let (llm, last) = (self.llm.clone(), self.llm_check.clone());
+        // A task of its own: whoever does not wait for it leaves the answer to the next.
+        let check = tokio::spawn(async move {
+            let mut last = last.lock().await;
+            match *last {
+                Some((at, answers)) if at.elapsed() < LLM_CHECK => answers,
+                _ => {
+                    let answers = llm.ping().await;
+                    *last = Some((Instant::now(), answers));
+                    answers
+                }
             }
-        }
+        });
+        check.await.unwrap_or(false)
     }
 }

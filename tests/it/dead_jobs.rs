@@ -3,7 +3,7 @@
 use companion_adapters::queue::{self, NewJob};
 use companion_tests::app::{App, variables};
 use companion_tests::eventually::eventually;
-use companion_tests::llm::ScriptedLlm;
+use companion_tests::llm::{Behaviour, Gate, ScriptedLlm};
 use serde_json::Value;
 
 use crate::commands::{Ran, companion};
@@ -206,4 +206,31 @@ async fn what_a_worker_has_taken_and_not_begun_is_there_for_others_as_soon_as_it
             .await
             .unwrap();
     assert_eq!(left, ("Pending".to_owned(), 0, None));
+}
+
+#[tokio::test]
+async fn many_jobs_that_end_while_their_worker_stops_have_ended_or_are_there_for_others() {
+    let app = App::start_with(&[("EXTRACTION_CONCURRENCY", "8")]).await;
+    let gates: Vec<Gate> = (0..8).map(|_| Gate::new()).collect();
+    for (n, gate) in gates.iter().enumerate() {
+        app.llm.next_extraction(Behaviour::Gated {
+            chunks: vec![r#"{"memories":[]}"#.to_owned()],
+            gate: gate.clone(),
+        });
+        let user = format!("user-{n}");
+        app.chat(&user, "I have a greyhound", None).await;
+    }
+    for gate in &gates {
+        gate.reached().await;
+    }
+    let pool = app.core.pool.clone();
+    let open = async { gates.iter().for_each(Gate::open_all) };
+    tokio::join!(app.stop(), open);
+    let held: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM apalis.jobs WHERE status IN ('Queued', 'Running')",
+    )
+    .fetch_one(&pool)
+    .await
+    .unwrap();
+    assert_eq!(held, 0);
 }

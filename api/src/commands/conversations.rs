@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::body::{Faults, JsonBody};
-use crate::commands::{Done, forgetting};
+use crate::commands::{Done, forgetting, to_the_end};
 use crate::error::Problem;
 use crate::owned;
 use crate::page::Read;
@@ -80,10 +80,13 @@ impl ConversationCommands {
         /// The conversation.
         id: Path<Uuid>,
     ) -> Result<Done, Problem> {
-        let (user, id) = (caller.user, ConversationId(id.0));
-        forgetting::forget_conversation(&app.core, user, id, Conversation::delete_by).await?;
-        app.replies.cancel_in(id);
-        Ok(Done::Done)
+        let (app, user, id) = (app.clone(), caller.user, ConversationId(id.0));
+        to_the_end(async move {
+            forgetting::forget_conversation(&app.core, user, id, Conversation::delete_by).await?;
+            app.replies.cancel_in(id);
+            Ok(Done::Done)
+        })
+        .await
     }
 
     /// Reset a conversation

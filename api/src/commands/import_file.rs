@@ -32,7 +32,12 @@ const MAX_ITEMS: u64 = 200_000;
 
 /// A file to be taken in, as it was sent.
 pub(crate) struct FileBody {
-    bytes: Arc<Vec<u8>>,
+    held: Arc<Held>,
+}
+
+/// The bytes, for as long as anybody reads them: who hangs up meanwhile does not give the place back earlier.
+struct Held {
+    bytes: Vec<u8>,
     /// Among the few large bodies that are held at once.
     _place: Option<Place>,
 }
@@ -82,8 +87,10 @@ impl<'a> ApiExtractor<'a> for FileBody {
             return Err(ContentTypeError::ExpectContentType.into());
         }
         Ok(Self {
-            bytes: Arc::new(bytes),
-            _place: place,
+            held: Arc::new(Held {
+                bytes,
+                _place: place,
+            }),
         })
     }
 }
@@ -101,14 +108,14 @@ fn is_taken(content_type: &str) -> bool {
 
 impl FileBody {
     fn open(&self) -> Open {
-        struct Shared(Arc<Vec<u8>>);
+        struct Shared(Arc<Held>);
         impl AsRef<[u8]> for Shared {
             fn as_ref(&self) -> &[u8] {
-                &self.0
+                &self.0.bytes
             }
         }
-        let bytes = self.bytes.clone();
-        Arc::new(move || Ok(Box::new(Cursor::new(Shared(bytes.clone())))))
+        let held = self.held.clone();
+        Arc::new(move || Ok(Box::new(Cursor::new(Shared(held.clone())))))
     }
 }
 

@@ -1,6 +1,10 @@
 //! What changes something: each ends in an append to the log.
 
 use poem_openapi::ApiResponse;
+use tracing::Instrument;
+
+use crate::code::Code;
+use crate::error::Problem;
 
 pub(crate) mod chat;
 pub(crate) mod conversations;
@@ -15,6 +19,21 @@ pub(crate) mod sending;
 pub(crate) mod sse;
 pub(crate) mod summary;
 pub(crate) mod users;
+
+/// Does all of it, also when the caller hangs up meanwhile.
+///
+/// # Errors
+/// Those of `work`, and when it panics.
+pub(crate) async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Problem>> + Send + 'static,
+) -> Result<T, Problem> {
+    tokio::spawn(work.in_current_span())
+        .await
+        .map_err(|error| {
+            tracing::error!("a command failed: {error}");
+            Code::InternalError
+        })?
+}
 
 /// The answer to a command that leaves nothing to show.
 #[derive(ApiResponse)]

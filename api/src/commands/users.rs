@@ -7,8 +7,7 @@ use poem_openapi::OpenApi;
 
 use crate::app::App;
 use crate::auth::Caller;
-use crate::code::Code;
-use crate::commands::Done;
+use crate::commands::{Done, to_the_end};
 use crate::error::Problem;
 
 pub(crate) struct UsersApi;
@@ -22,13 +21,8 @@ impl UsersApi {
     /// the same user id can begin anew, empty.
     #[oai(path = "/users/me", method = "delete")]
     async fn erase(&self, app: Data<&App>, caller: Caller) -> Result<Done, Problem> {
-        // A task of its own: a client who hangs up now leaves nothing half done.
         let (app, user) = (app.clone(), caller.user);
-        let erased = tokio::spawn(async move { erase(&app, user).await });
-        erased.await.map_err(|error| {
-            tracing::error!("erasing a user failed: {error}");
-            Code::InternalError
-        })??;
+        to_the_end(async move { Ok(erase(&app, user).await?) }).await?;
         Ok(Done::Done)
     }
 }

@@ -1,6 +1,7 @@
 //! What every process of the service holds open: database, log, buffer, embedding model.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use companion_domain::ids::UserId;
 use sqlx::PgPool;
@@ -16,6 +17,8 @@ use crate::vault::{Vault, VaultError};
 
 /// Connections of a process to PostgreSQL for requests and for background work.
 const CONNECTIONS: u32 = 16;
+/// How long connections may take to close.
+const CLOSED_WITHIN: Duration = Duration::from_secs(2);
 
 /// The open parts of one process. Cheap to clone.
 #[derive(Clone)]
@@ -139,9 +142,10 @@ impl Core {
         self.indexes.forget_all();
     }
 
-    /// Closes the connections; to be called when nothing uses them any more.
+    /// Closes the connections; to be called when nothing uses them any more. One whose query the database
+    /// still does not answer goes with the process.
     pub async fn close(&self) {
-        self.pool.close().await;
-        self.derived.close().await;
+        let closed = async { tokio::join!(self.pool.close(), self.derived.close()) };
+        let _ = tokio::time::timeout(CLOSED_WITHIN, closed).await;
     }
 }

@@ -186,6 +186,14 @@ impl Context {
         self.shutdown.cancelled().await;
         tokio::time::sleep(FINISH_WITHIN).await;
     }
+
+    /// Passes when the process stops and its jobs should long have ended. Of more than four that end then,
+    /// apalis would wait for the fifth without end: it has room for the ends of four, and takes them out when
+    /// no job is left.
+    async fn overdue(&self) {
+        self.out_of_time().await;
+        tokio::time::sleep(FINISH_WITHIN).await;
+    }
 }
 
 type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -263,12 +271,14 @@ async fn work<J: Job>(
             .concurrency(concurrency)
             .build(perform::<J>);
         let stop = shutdown.clone();
-        let ended = worker
-            .run_until(async move {
-                stop.cancelled().await;
-                Ok::<(), std::io::Error>(())
-            })
-            .await;
+        let run = worker.run_until(async move {
+            stop.cancelled().await;
+            Ok::<(), std::io::Error>(())
+        });
+        let ended = tokio::select! {
+            ended = run => ended,
+            () = context.overdue() => Ok(()),
+        };
         if shutdown.is_cancelled() {
             // What it had taken and not begun would wait until the worker is missed.
             let hand_back = queue::hand_all_back(&context.core.derived, &name);

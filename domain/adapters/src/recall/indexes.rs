@@ -9,6 +9,7 @@ use moka::ops::compute::Op;
 use moka::policy::EvictionPolicy;
 use sqlx::PgPool;
 use tokio::sync::RwLock;
+use tracing::Instrument;
 
 use super::loading::{self, Loaded};
 use crate::config::Config;
@@ -59,6 +60,21 @@ impl Indexes {
         if shared.read().await.is_up_to_date(state) {
             return Ok(shared);
         }
+        // A task of its own: whoever gives up before a large index is loaded finds it the next time.
+        let (indexes, pool) = (self.clone(), pool.clone());
+        let refreshed = async move { indexes.refreshed(&pool, user, shared, weighed).await };
+        tokio::spawn(refreshed.in_current_span())
+            .await
+            .unwrap_or(Err(sqlx::Error::WorkerCrashed))
+    }
+
+    async fn refreshed(
+        &self,
+        pool: &PgPool,
+        user: UserId,
+        shared: Shared,
+        weighed: usize,
+    ) -> Result<Shared, sqlx::Error> {
         let mut loaded = shared.write().await;
         // Whoever had the lock before may have come further than the state that was seen.
         let Some(state) = search_state::of(pool, user).await? else {
