@@ -31,6 +31,7 @@ async fn started() -> ExitCode {
 async fn run() -> anyhow::Result<()> {
     let config = Config::from_env()?;
     let telemetry = telemetry::init(&config, "companion-api").map_err(anyhow::Error::msg)?;
+    telemetry::keep_texts_out_of_panics();
     let listener = companion_api::bind(SocketAddr::new(config.host, config.port))?;
     let core = Core::open(config).await?;
     let stop = CancellationToken::new();

@@ -32,6 +32,7 @@ async fn started() -> ExitCode {
 async fn run() -> anyhow::Result<()> {
     let config = Config::from_env()?;
     let telemetry = telemetry::init(&config, "companion-worker").map_err(anyhow::Error::msg)?;
+    telemetry::keep_texts_out_of_panics();
     if let Some(port) = config.worker_metrics_port {
         let address = SocketAddr::new(config.host, port);
         metrics::serve(address).with_context(|| {

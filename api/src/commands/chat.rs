@@ -12,15 +12,14 @@ use poem_openapi::payload::{Json, Payload};
 use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, Registry};
 use poem_openapi::{ApiResponse, Object, OpenApi};
 use serde_json::{Value, json};
-use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::app::App;
 use crate::auth::Caller;
 use crate::body::JsonBody;
-use crate::code::Code;
 use crate::commands::sending::{self, IDEMPOTENCY_KEY, Key, Said};
 use crate::commands::sse::{self, Place, ReplyStream};
+use crate::commands::to_the_end;
 use crate::error::Problem;
 use crate::following::Followed;
 use crate::replies::Outcome;
@@ -94,12 +93,8 @@ impl ChatApi {
             .map(|key| Key::new(key, &body.0.as_sent()))
             .transpose()?;
         let said = check(&app.core, body.0)?;
-        // A task of its own: a client who hangs up now must not leave half of it done.
-        let task = sending::take_in(app.0.clone(), caller, said, key).in_current_span();
-        let (reply, counted) = tokio::spawn(task).await.map_err(|error| {
-            tracing::error!("taking in a message failed: {error}");
-            Problem::from(Code::InternalError)
-        })??;
+        let take_in = sending::take_in(app.0.clone(), caller, said, key);
+        let (reply, counted) = to_the_end(take_in).await?;
         if let Some(counted) = counted {
             limits::counts_as_reply(counted);
         }

@@ -29,10 +29,7 @@ pub(crate) async fn to_the_end<T: Send + 'static>(
 ) -> Result<T, Problem> {
     tokio::spawn(work.in_current_span())
         .await
-        .map_err(|error| {
-            tracing::error!("a command failed: {error}");
-            Code::InternalError
-        })?
+        .map_err(|_| Code::InternalError)?
 }
 
 /// The answer to a command that leaves nothing to show.

@@ -4,6 +4,7 @@
 //! context travels in event metadata and job payloads, so that one trace joins a request to the
 //! jobs and projections that it caused.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::collections::HashMap;
 use std::io::IsTerminal;
 
@@ -68,6 +69,20 @@ pub fn init(config: &Config, service: &'static str) -> Result<Telemetry, String>
         .with(traces)
         .try_init();
     Ok(Telemetry { provider })
+}
+
+/// From now on a panic is logged by its place alone: its message may hold what a user said, as that of a text
+/// that is cut in the midst of a character does. With `RUST_BACKTRACE=1` the way to it is logged too.
+pub fn keep_texts_out_of_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string);
+        let place = place.unwrap_or_else(|| "an unknown place".to_owned());
+        tracing::error!("a bug: the code panicked at {place}; please report it");
+        let trace = Backtrace::capture();
+        if trace.status() == BacktraceStatus::Captured {
+            tracing::error!("{trace}");
+        }
+    }));
 }
 
 fn filter(config: &Config) -> Result<EnvFilter, String> {

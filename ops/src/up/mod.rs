@@ -27,6 +27,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(40);
 pub(crate) async fn run(demo_llm: bool) -> Result<()> {
     let config = Config::from_env()?;
     let telemetry = telemetry::init(&config, "companion").map_err(anyhow::Error::msg)?;
+    telemetry::keep_texts_out_of_panics();
     // Before anything slow: this is what fails most often.
     let listener = bind(SocketAddr::new(config.host, config.port)).await?;
     let stop = CancellationToken::new();
