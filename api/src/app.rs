@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use crate::replies::Replies;
-use crate::turns::Turns;
+use companion_adapters::turns::Turns;
 
 /// How old the answer to "does the LLM answer?" may be.
 const LLM_CHECK: Duration = Duration::from_secs(8);

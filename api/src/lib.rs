@@ -22,7 +22,6 @@ mod page;
 mod queries;
 mod replies;
 mod request_id;
-mod turns;
 
 use std::time::Duration;
 

@@ -35,6 +35,7 @@ pub mod summaries;
 pub mod telemetry;
 pub mod tokens;
 pub mod transaction;
+pub mod turns;
 pub mod upkeep;
 pub mod vault;
 pub mod vectors;

@@ -4,10 +4,9 @@ mod embed;
 mod extract;
 mod summarise;
 
-use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -18,6 +17,7 @@ use apalis_postgres::PostgresStorage;
 use companion_adapters::core::Core;
 use companion_adapters::llm::Llm;
 use companion_adapters::queue::{self, EmbedJob, ExtractJob, MAX_ATTEMPTS, SummariseJob};
+use companion_adapters::turns::Turns;
 use companion_adapters::{errors, messages, telemetry};
 use companion_domain::ids::UserId;
 use futures_util::stream::{self, BoxStream};
@@ -25,7 +25,7 @@ use futures_util::{FutureExt, StreamExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sqlx::PgPool;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 use uuid::Uuid;
@@ -39,8 +39,6 @@ const FIRST_RETRY_SECONDS: f64 = 2.0;
 const RESTART_AFTER: Duration = Duration::from_secs(1);
 /// How long a running job may take to finish when the process stops.
 const FINISH_WITHIN: Duration = Duration::from_secs(2);
-/// How long a job waits for another one of its user to end before it lets those of others go first.
-const TURN_WITHIN: Duration = Duration::from_millis(100);
 /// How often it is looked whether a reply still runs.
 const REPLY_POLL: Duration = Duration::from_millis(100);
 /// Extractions at once, at the least: `EXTRACTION_CONCURRENCY` is for those that ask the LLM, and is
@@ -72,48 +70,6 @@ impl Later {
             // Not at once: this worker might have it again before its end is written.
             Self::OthersWait => 0.1,
         }
-    }
-}
-
-/// Whose jobs run in this process: one at a time for each user, so that a user with much to be read
-/// holds no more than one place among those who wait.
-#[derive(Default)]
-pub(crate) struct Turns {
-    running: Mutex<HashSet<UserId>>,
-    ended: Notify,
-}
-
-impl Turns {
-    /// Takes the user's turn until the answer is dropped; nothing when another job has it for longer
-    /// than a moment.
-    pub(crate) async fn take(&self, user: UserId) -> Option<Turn<'_>> {
-        let take = async {
-            loop {
-                let ended = self.ended.notified();
-                if self.running().insert(user) {
-                    return Turn { turns: self, user };
-                }
-                ended.await;
-            }
-        };
-        tokio::time::timeout(TURN_WITHIN, take).await.ok()
-    }
-
-    fn running(&self) -> MutexGuard<'_, HashSet<UserId>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A user's turn.
-pub(crate) struct Turn<'a> {
-    turns: &'a Turns,
-    user: UserId,
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        self.turns.running().remove(&self.user);
-        self.turns.ended.notify_waiters();
     }
 }
 

@@ -22,6 +22,8 @@ use super::{Context, Job, Later};
 
 /// How long a job reads before it goes behind those of other users, with what is left.
 const TURN: Duration = Duration::from_secs(5);
+/// How long a job waits for another one of its user to end before it lets those of others go first.
+const TURN_WITHIN: Duration = Duration::from_millis(100);
 /// How long to wait for the projection to show what another extraction appended.
 const PROJECTED_WITHIN: Duration = Duration::from_secs(5);
 /// How often to look whether it does.
@@ -36,7 +38,8 @@ impl Job for ExtractJob {
 
     async fn perform(&self, context: &Context, attempt: usize) -> anyhow::Result<()> {
         // One job of a user at a time: two would only wait for each other, and for others to wait.
-        let Some(_turn) = context.turns.take(self.user).await else {
+        let turn = context.turns.wait(self.user, ExtractJob::QUEUE);
+        let Ok(_turn) = tokio::time::timeout(TURN_WITHIN, turn).await else {
             return Err(Later::Busy.into());
         };
         let life = match context.core.store.life(self.user).await {

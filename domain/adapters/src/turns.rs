@@ -1,6 +1,7 @@
 //! Turns: what one user asks for is done one after the other. Requests with the same idempotency key,
 //! so that those which only attach to what the first has begun take no token and no room from anybody;
-//! summaries, so that nobody keeps the LLM to themselves.
+//! summaries, so that nobody keeps the LLM to themselves; extractions, so that a user with much to be read
+//! holds no more than one place among those who wait.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -13,11 +14,11 @@ type ByKey = HashMap<(UserId, String), Weak<Turn>>;
 
 /// The turns of this process. Other processes have their own; the log decides between them.
 #[derive(Clone, Default)]
-pub(crate) struct Turns(Arc<Mutex<ByKey>>);
+pub struct Turns(Arc<Mutex<ByKey>>);
 
 impl Turns {
     /// Waits until it is the caller's turn, which lasts until the guard is dropped.
-    pub(crate) async fn wait(&self, user: UserId, key: &str) -> OwnedMutexGuard<()> {
+    pub async fn wait(&self, user: UserId, key: &str) -> OwnedMutexGuard<()> {
         self.of(user, key).lock_owned().await
     }
 
